@@ -233,9 +233,8 @@ static void lead(struct json_writer *w, const char *name) {
     if (w->comma) buf_add(w->to, ",", 1);
     w->comma = true;
     if (name) {
-        buf_add(w->to, "\"", 1);
-        buf_add(w->to, name, strlen(name)); /* our own names need no escape */
-        buf_add(w->to, "\":", 2);
+        json_quote(w->to, bytes_of(name)); /* a name may come from outside: a label */
+        buf_add(w->to, ":", 1);
     }
 }
 

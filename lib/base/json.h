@@ -67,8 +67,7 @@ void json_put_real(struct json_writer *w, const char *name, double value); /* sh
 void json_put_fraction(struct json_writer *w, const char *name, double value); /* 0..1, six places */
 void json_put_bool(struct json_writer *w, const char *name, bool value);
 void json_put_null(struct json_writer *w, const char *name);
-/* A text that comes again and again, escaped once: json_quote makes `"…"`, json_put_raw appends it. */
-void json_quote(struct buf *to, struct bytes text);
-void json_put_raw(struct json_writer *w, const char *name, struct bytes json);
+void json_put_raw(struct json_writer *w, const char *name, struct bytes json); /* already JSON */
+void json_quote(struct buf *to, struct bytes text); /* `"…"` alone */
 
 #endif
