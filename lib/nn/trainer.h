@@ -1,0 +1,50 @@
+/*
+ * trainer: stochastic gradient descent with momentum over one net, in parallel over the images of a batch.
+ *
+ * With threads > 1 it keeps threads of its own; each takes a fixed part of the batch and of the
+ * parameters, and gradients are added in a fixed order: the same start, batches and thread count give
+ * the same bits. A step allocates nothing.
+ *
+ *   v <- momentum v + (gradient + weight_decay w);  w <- w - rate v       (as in Sutskever et al. 2013,
+ *   average <- d average + (1 - d) w,                                      in PyTorch's form)
+ *       d = min(conf.average, (1 + steps) / (10 + steps)), so that the start is soon forgotten
+ */
+#ifndef DARKROOM_NN_TRAINER_H
+#define DARKROOM_NN_TRAINER_H
+
+#include "lib/base/err.h"
+#include "lib/nn/net.h"
+
+struct train_conf {
+    float rate;            /* of learning, > 0 */
+    float momentum;        /* 0 to below 1 */
+    float weight_decay;    /* >= 0 */
+    float label_smoothing; /* 0 to below 1: the target is (1 - s) + s / classes, and s / classes */
+    float average;         /* of the weights, 0 to below 1; 0 keeps none: the average is the weights */
+    int batch;             /* images of a step, at most */
+    int threads;           /* >= 1 */
+};
+
+struct trainer;
+
+/* Borrows the net and changes its parameters; starts from them with momentum 0, average = weights.
+   NULL and ERR_FATAL when a value is out of its range or a thread cannot be started. */
+struct trainer *trainer_make(struct net *net, const struct train_conf *conf, struct err *e) MUST_CHECK;
+void trainer_free(struct trainer *t); /* NULL is fine */
+
+/* One step over 1 to conf.batch images: x is (n, height, width, channels) bytes, label (n) in
+   0..classes-1. Returns the mean loss (cross-entropy with the smoothed target) before the step. */
+float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n);
+void trainer_set_rate(struct trainer *t, float rate);
+
+/* The state beside the net's parameters; arrays are (param_count), to read, to save or to set. */
+float *trainer_momentum(struct trainer *t);
+float *trainer_average(struct trainer *t); /* the net's own parameters when conf.average is 0 */
+uint64_t trainer_steps(const struct trainer *t);
+void trainer_set_steps(struct trainer *t, uint64_t steps);
+
+/* The gradient of the mean loss (no weight decay) into `gradient` (param_count), and the loss; changes
+   nothing else. For checks. */
+float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n, float *gradient);
+
+#endif
