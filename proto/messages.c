@@ -16,6 +16,7 @@ static struct json_writer begin(struct buf *out) {
 }
 
 static struct json *parse(struct bytes json, struct err *e) {
+    err_clear(e); /* the decoders below return e->kind */
     struct json *root = json_parse(json, e);
     int64_t schema = 0;
     if (!root) return NULL;

@@ -1,7 +1,11 @@
 /*
  * memory: a log in this process with Kafka's transaction semantics, for tests and simulation: read
  * committed, positions inside the transaction, fencing by transactional id and by group generation,
- * markers that take an offset. Crashes and faults on demand.
+ * markers that take an offset. Crashes and faults on demand. One group reads one topic.
+ *
+ * A hand-over leaves its commit under way: it is done by the next call that has to know (bus_settle,
+ * bus_hand_over, bus_alive, bus_mark, bus_rewind, bus_close), or by a poll that finds nothing new. A poll
+ * that finds nothing sleeps wait_ms on lib/base/clock.
  */
 #ifndef DARKROOM_BUS_MEMORY_H
 #define DARKROOM_BUS_MEMORY_H
@@ -20,9 +24,12 @@ void memory_append(struct bus_memory *m, const struct record *r);
 size_t memory_committed(struct bus_memory *m, const char *topic, struct record *out, size_t max);
 int64_t memory_lag(struct bus_memory *m, const char *group, const char *topic); /* over all partitions */
 
-/* kill -9: an open transaction stays open until its id is initialised again or memory_expire. */
+/* kill -9: an open transaction stays open until its id is initialised again or memory_expire; the
+   partitions wait for memory_expire too, or for the next member that joins or leaves. Frees b. */
 void memory_crash(struct bus *b);
-void memory_expire(struct bus_memory *m); /* transaction and session time-outs of dead members pass */
+/* SIGSTOP: as dead as a crashed one until its next call, with which it comes back as a zombie. */
+void memory_freeze(struct bus *b);
+void memory_expire(struct bus_memory *m); /* transaction and session time-outs of the dead pass */
 
 enum memory_fault {
     MEMORY_OK,

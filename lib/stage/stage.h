@@ -1,0 +1,103 @@
+/*
+ * stage: what a worker says about itself, and what it may ask of the runtime. The runtime polls, calls
+ * `handle`, sends what it gave out, commits outputs and positions together, and on trouble aborts, backs
+ * off and repeats; a worker knows nothing of Kafka, signals, threads, the environment or exit.
+ *
+ *     poll ──▶ enough? ──▶ handle ──▶ hand over ──▶ commit
+ *       ▲                    │ AGAIN                  │ failed
+ *       └──── rewind, back off ◀──────────────────────┘
+ */
+#ifndef DARKROOM_STAGE_STAGE_H
+#define DARKROOM_STAGE_STAGE_H
+
+#include "lib/base/err.h"
+#include "lib/base/record.h"
+#include "lib/base/settings.h"
+#include "lib/bus/bus.h"
+#include "proto/event.h"
+#include "proto/topics.h"
+
+struct out; /* what one call of `handle` gives out */
+
+enum { STAGE_OUTPUTS = 2, STAGE_COUNTERS = 8 };
+
+struct stage {
+    const char *name; /* "batch": group, transactional ids, metrics, log */
+    const char *what; /* one line for --help: "images -> images.prepared: …" */
+    enum topic in, out[STAGE_OUTPUTS]; /* out_send to another topic is refused */
+    enum topic watch;                  /* followed without a group: on_update; TOPIC_NONE: nothing */
+
+    size_t max_records, max_bytes; /* of one call of handle */
+    bool overlap;     /* handle the next records while the last commit is under way (two lanes) */
+    bool watch_first; /* read the watched topic to its end before each call of handle */
+    bool may_repeat;  /* delivery=at-least-once may be chosen */
+    bool replies;     /* out_reply may send to the topics that the settings allow */
+
+    const struct setting *settings; /* into the state */
+    size_t state_size;              /* zeroed before settings are read */
+    const char *counters[STAGE_COUNTERS]; /* names for stage_count, as in darkroom_<name>_total */
+
+    /* Once, before anything else. ERR_AGAIN is repeated with back-off. */
+    enum err_kind (*open)(void *state, struct err *e);
+    /* Whether to call handle now; NULL: at once. n > 0 records are waiting, the first of them for
+       waited_ms. At max_records or max_bytes handle is called without asking. */
+    bool (*enough)(void *state, const struct record *in, size_t n, int64_t waited_ms);
+    /*
+     * n >= 1 records, in order per partition. A record that will never work goes to out_dead_letter (or is
+     * answered) and the rest go on; ERR_AGAIN repeats all of them later. ERR_BAD is a mistake of the
+     * worker's unless n is 1, where the runtime buries the record.
+     */
+    enum err_kind (*handle)(void *state, const struct record *in, size_t n, struct out *out, struct err *e);
+    /* A record of the watched topic. ERR_AGAIN: offered again later while the stage goes on. */
+    enum err_kind (*on_update)(void *state, const struct record *r, struct err *e);
+    void (*rewind)(void *state); /* forget all since the last commit; NULL: nothing is held */
+    void (*close)(void *state);
+};
+
+/* The whole program: settings, help, log, watching parent, probe, loop. Returns main's exit code:
+   0 drained, 1 fatal, 2 a wrong setting. */
+int stage_main(const struct stage *s, int argc, char **argv);
+
+/* ---- what handle may ask ---- */
+
+/* Copies the record (key, value, headers; a negative time is now) to be sent to one of the stage's
+   outputs with this hand-over. */
+enum err_kind out_send(struct out *o, enum topic t, const struct record *r, struct err *e) MUST_CHECK;
+/* To a topic that a user named: ERR_BAD (reply-topic) when the settings do not allow it. */
+enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *r, struct err *e) MUST_CHECK;
+/* The record, as it came, to the dead letters of the input, with the reason. */
+void out_dead_letter(struct out *o, const struct record *r, const struct err *why);
+/* Memory that lives as long as the call's outputs. */
+struct arena *out_arena(struct out *o);
+/* Between steps of long work, as often as you like: ERR_AGAIN when it is no longer ours or time to stop. */
+enum err_kind stage_alive(struct out *o, struct err *e) MUST_CHECK;
+/* Adds to a counter that the stage names. */
+void stage_count(struct out *o, const char *counter, uint64_t n);
+/* The cluster that the records come from: a part of their coordinates. */
+const char *stage_cluster(const struct out *o);
+
+/* ---- for the runtime's own main and for tests: the same loop on any bus ---- */
+
+struct stage_run;
+
+struct stage_conf {
+    enum bus_delivery delivery;
+    int64_t max_records, max_bytes; /* 0: the stage's */
+    const char *reply_topics;       /* full names separated by commas; a trailing * matches any end */
+    struct stage_hands *hands;      /* shared with the watching parent; NULL: nobody watches */
+    struct stage_metrics *metrics;  /* NULL: nobody asks */
+};
+
+/* The state is the caller's, its settings are read; open has not been called. */
+struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus *bus,
+                                 const struct stage_conf *conf);
+/*
+ * One turn of the loop: poll for at most wait_ms, and if there is enough, handle and hand over.
+ * ERR_AGAIN: something is not there; the turn after the back-off (*retry_ms, 0 when none) repeats.
+ * ERR_FATAL: the end. *idle: nothing was waiting.
+ */
+enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms, struct err *e) MUST_CHECK;
+/* Finishes the hand-over under way, calls close (once open was), frees the run; the bus is the caller's. */
+void stage_run_free(struct stage_run *run);
+
+#endif
