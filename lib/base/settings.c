@@ -124,8 +124,8 @@ static bool put(const struct setting *s, void *into, const char *text) {
     return false;
 }
 
-static enum err_kind put_or_say(const struct setting *s, void *into, const char *text,
-                                const char *from, struct err *e) {
+enum err_kind settings_put(const struct setting *s, void *into, const char *text, const char *from,
+                           struct err *e) {
     if (put(s, into, text)) return ERR_NONE;
     char allowed[160];
     allowed_text(s, allowed, sizeof allowed);
@@ -143,7 +143,7 @@ static enum err_kind from_environment(const struct setting *s, void *into, struc
         if (path && !(value = read_file(path)))
             return err_fatal(e, "%s names %s, which cannot be read: %s", file_name, path, strerror(errno));
     }
-    return value ? put_or_say(s, into, value, name, e) : ERR_NONE;
+    return value ? settings_put(s, into, value, name, e) : ERR_NONE;
 }
 
 enum { FLAG_BASE = 1000, MAX_FLAGS = 128 };
@@ -159,7 +159,7 @@ enum err_kind settings_read(const struct settings_use *uses, int argc, char **ar
     for (const struct settings_use *u = uses; u->table; u++)
         for (const struct setting *s = u->table; s->name; s++) {
             if (n >= MAX_FLAGS) return err_fatal(e, "more than %d settings in one program", MAX_FLAGS);
-            if (s->preset && put_or_say(s, u->into, s->preset, s->name, e)) return e->kind;
+            if (s->preset && settings_put(s, u->into, s->preset, s->name, e)) return e->kind;
             if (from_environment(s, u->into, e)) return e->kind;
             bool word = s->type != SETTING_BOOL;
             flags[n] = (struct option){s->name, word ? required_argument : optional_argument, NULL, FLAG_BASE + (int)n};
@@ -188,7 +188,7 @@ enum err_kind settings_read(const struct settings_use *uses, int argc, char **ar
         while (c < FLAG_BASE && i < n && of[i]->letter != c) i++;
         char from[64];
         snprintf(from, sizeof from, "--%s", of[i]->name);
-        if (put_or_say(of[i], into[i], optarg ? optarg : "true", from, e)) return e->kind;
+        if (settings_put(of[i], into[i], optarg ? optarg : "true", from, e)) return e->kind;
     }
     *first_operand = optind;
     return ERR_NONE;

@@ -47,6 +47,10 @@ struct settings_use {
 enum err_kind settings_read(const struct settings_use *uses, int argc, char **argv,
                             int *first_operand, bool *help, struct err *e) MUST_CHECK;
 
+/* One value as it would be typed; ERR_FATAL names `from`. For tables that are filled from elsewhere. */
+enum err_kind settings_put(const struct setting *s, void *into, const char *text, const char *from,
+                           struct err *e) MUST_CHECK;
+
 /* Lines for --help, one a setting: flag, sentence, environment variable, preset. */
 void settings_help(const struct setting *table, struct buf *out);
 /* Rows of a Markdown table: | variable | flag | preset | what | */

@@ -3,31 +3,29 @@
  * kept. One JSON file describes many models; what it leaves out, and every model that it does not name,
  * has the built-in default.
  *
- *     { "models": { "default": { "input":  { "width": 28, "height": 28, "channels": 1, "alpha": "white" },
- *                                "network": "mlp",
- *                                "batch":  { "count": 1000, "age": "5s" },
- *                                "train":  { "passes": 4, "minibatch": 128, "rate": 0.05, … },
- *                                "evaluation": { "share": 0.05, "most": 2000 },
- *                                "keep":   { "images": 1000000, "age": "365d" } } } }
+ *     { "models": { "digits": { "input.width": 28, "network": "cnn", "batch.age": "10s" } } }
+ *
+ * Fields have a table (spec_settings): name, type, default, allowed values and a sentence.
  */
 #ifndef DARKROOM_LEARN_SPEC_H
 #define DARKROOM_LEARN_SPEC_H
 
 #include "lib/base/bytes.h"
 #include "lib/base/err.h"
+#include "lib/base/settings.h"
 #include "proto/messages.h"
 
 enum network { NETWORK_MLP, NETWORK_CNN };
 
 struct spec {
-    int width, height, channels; /* of the input; channels 1 (grey) or 3 (RGB) */
-    bool over_black;             /* transparent pixels stand before black, not white */
-    enum network network;
+    int64_t width, height, channels; /* of the input; channels 1 (grey) or 3 (RGB) */
+    int alpha;                   /* enum image_alpha: what transparent pixels stand before */
+    int network;                 /* enum network */
 
     int64_t batch_count, batch_age_ms;
 
     double passes;      /* presentations for every new image, on average, those of older ones included */
-    int minibatch;
+    int64_t minibatch;
     double rate, momentum, decay, smoothing;
     double average;     /* of the weights, per step: what is published */
     double fresh;       /* share of a minibatch that is new; the rest is drawn from all before */
@@ -36,6 +34,7 @@ struct spec {
     int64_t eval_most;  /* images; the ones with the smallest row names are taken */
 
     int64_t keep_images, keep_age_ms; /* 0: for ever */
+    int64_t keep_versions;            /* whose weights are kept, beside the one that is served */
 };
 
 struct specs;
@@ -44,7 +43,7 @@ struct specs;
 struct specs *specs_load(const char *path, struct err *e);
 void specs_free(struct specs *s);
 const struct spec *specs_of(const struct specs *s, struct bytes model);
-const struct spec *spec_default(void);
+extern const struct setting spec_settings[]; /* of one model; ends with {0} */
 
 /* For a worker's settings table. */
 #define SPEC_SETTING(type, field)                                                                  \

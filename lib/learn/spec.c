@@ -1,0 +1,135 @@
+#include "lib/learn/spec.h"
+
+#include "lib/base/json.h"
+#include "proto/event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct spec, field)
+const struct setting spec_settings[] = {
+    {"input.width", SETTING_INT, AT(width), "28", "pixels; images of another size are resized", NULL, 1, 1024, 0},
+    {"input.height", SETTING_INT, AT(height), "28", "pixels", NULL, 1, 1024, 0},
+    {"input.channels", SETTING_INT, AT(channels), "1", "1 is grey, 3 is RGB", NULL, 1, 3, 0},
+    {"input.alpha", SETTING_CHOICE, AT(alpha), "white", "what transparent pixels stand before", "white|black", 0, 0, 0},
+    {"network", SETTING_CHOICE, AT(network), "mlp", "which ready network learns", "mlp|cnn", 0, 0, 0},
+    {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1, 4096, 0},
+    {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s", "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
+    {"train.passes", SETTING_REAL, AT(passes), "4", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
+    {"train.minibatch", SETTING_INT, AT(minibatch), "64", "images in a step", NULL, 1, 4096, 0},
+    {"train.rate", SETTING_REAL, AT(rate), "0.05", "learning rate", NULL, 1e-6, 10, 0},
+    {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum", NULL, 0, 0.999, 0},
+    {"train.decay", SETTING_REAL, AT(decay), "0.0001", "weight decay", NULL, 0, 1, 0},
+    {"train.smoothing", SETTING_REAL, AT(smoothing), "0.02", "label smoothing", NULL, 0, 0.5, 0},
+    {"train.average", SETTING_REAL, AT(average), "0.998", "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
+    {"train.fresh", SETTING_REAL, AT(fresh), "0.25", "share of a step's images that are new; the rest are drawn from all before", NULL, 0.01, 1, 0},
+    {"evaluation.share", SETTING_REAL, AT(eval_share), "0.05", "share of the images that is held out, by hash of the id", NULL, 0, 0.9, 0},
+    {"evaluation.most", SETTING_INT, AT(eval_most), "2000", "images to judge a version on, at most", NULL, 0, 1e6, 0},
+    {"keep.images", SETTING_INT, AT(keep_images), "1000000", "images kept in the store, oldest out first; 0 is all", NULL, 0, 1e12, 0},
+    {"keep.age", SETTING_TIME, AT(keep_age_ms), "0s", "how long an image is kept; 0 is for ever", NULL, 0, 0, 0},
+    {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights are kept", NULL, 2, 1e6, 0},
+    {0}};
+
+struct named {
+    char name[EVENT_MODEL_MAX + 1];
+    struct spec spec;
+};
+
+struct specs {
+    struct spec preset;
+    struct named *list;
+    size_t count;
+};
+
+static enum err_kind read_whole(const char *path, struct buf *out, struct err *e) {
+    FILE *f = fopen(path, "rb");
+    if (!f) return err_fatal(e, "the models' file %s cannot be opened: %s", path, strerror(errno));
+    char piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;) buf_add(out, piece, n);
+    bool bad = ferror(f) != 0;
+    fclose(f);
+    return bad ? err_fatal(e, "the models' file %s cannot be read: %s", path, strerror(errno)) : ERR_NONE;
+}
+
+/* A member's value as it would be typed into a setting; false for an object, array or null. */
+static bool as_typed(const struct json *o, const char *name, char *out, size_t size) {
+    struct err ignored = {0};
+    struct bytes text = {0};
+    double number;
+    bool yes;
+    if (!json_get_text(o, name, true, &text, &ignored))
+        return snprintf(out, size, "%.*s", (int)text.len, (const char *)text.data) < (int)size;
+    if (!json_get_real(o, name, true, &number, &ignored)) return snprintf(out, size, "%.15g", number) < (int)size;
+    if (!json_get_bool(o, name, true, &yes, &ignored)) return snprintf(out, size, "%s", yes ? "true" : "false") < (int)size;
+    return false;
+}
+
+static enum err_kind read_spec(const struct json *o, const char *path, struct named *m, struct err *e) {
+    for (const struct json *v = json_first(o); v; v = json_next(v)) {
+        const struct setting *s = spec_settings;
+        char text[128], from[320];
+        while (s->name && strcmp(s->name, json_name(v)) != 0) s++;
+        snprintf(from, sizeof from, "%.120s: model %s: \"%.40s\"", path, m->name, json_name(v));
+        if (!s->name) return err_fatal(e, "%.180s is no field of a spec; README.md lists them", from);
+        if (!as_typed(o, json_name(v), text, sizeof text)) return err_fatal(e, "%.180s must be a text or a number", from);
+        if (settings_put(s, &m->spec, text, from, e)) return e->kind;
+    }
+    if (m->spec.channels == 2) return err_fatal(e, "%.120s: model %s: \"input.channels\" must be 1 or 3", path, m->name);
+    return ERR_NONE;
+}
+
+static enum err_kind read_models(const struct json *models, const char *path, struct specs *s, struct err *e) {
+    if (!json_is_object(models)) return err_fatal(e, "%s: \"models\" must be an object of name: spec", path);
+    s->list = mem_zeroed(json_count(models), sizeof *s->list);
+    for (const struct json *v = json_first(models); v; v = json_next(v)) {
+        struct named *m = &s->list[s->count];
+        if (!event_model_is_valid(bytes_of(json_name(v))))
+            return err_fatal(e, "%s: a model's name must be 1 to %d of a-z, 0-9, '.', '_' and '-': \"%.64s\" is not", path, EVENT_MODEL_MAX, json_name(v));
+        if (!json_is_object(v)) return err_fatal(e, "%s: model %s: a spec must be an object", path, json_name(v));
+        snprintf(m->name, sizeof m->name, "%s", json_name(v));
+        m->spec = s->preset;
+        s->count++;
+        if (read_spec(v, path, m, e)) return e->kind;
+    }
+    return ERR_NONE;
+}
+
+struct specs *specs_load(const char *path, struct err *e) {
+    struct specs *s = mem_zeroed(1, sizeof *s);
+    struct buf text = {0};
+    struct json *root = NULL;
+    for (const struct setting *p = spec_settings; p->name; p++)
+        if (settings_put(p, &s->preset, p->preset, p->name, e)) goto fail;
+    if (!path || !*path) return s;
+    if (read_whole(path, &text, e)) goto fail;
+    root = json_parse(buf_bytes(&text), e);
+    if (!root) {
+        char was[sizeof e->text];
+        memcpy(was, e->text, sizeof was);
+        err_fatal(e, "%.100s: %.120s", path, was);
+        goto fail;
+    }
+    if (read_models(json_member(root, "models"), path, s, e)) goto fail;
+    json_free(root);
+    buf_free(&text);
+    return s;
+fail:
+    json_free(root);
+    buf_free(&text);
+    specs_free(s);
+    return NULL;
+}
+
+void specs_free(struct specs *s) {
+    if (!s) return;
+    free(s->list);
+    free(s);
+}
+
+const struct spec *specs_of(const struct specs *s, struct bytes model) {
+    for (size_t i = 0; i < s->count; i++)
+        if (bytes_is(model, s->list[i].name)) return &s->list[i].spec;
+    return &s->preset;
+}
