@@ -38,6 +38,7 @@ struct txn {
     struct txn *next;
     enum outcome outcome;
     bool plain; /* at least once: only the positions are in it */
+    struct mbus *by; /* who will commit it; NULL: dead */
     struct group *group;
     uint64_t generation; /* of the member that gave the positions */
     struct position *positions;
@@ -117,6 +118,7 @@ struct mbus {
     int64_t *watch_next;
     enum bus_delivery delivery;
 
+    char *name; /* group.instance */
     struct producer *lanes[LANES];
     int epochs[LANES], lane_count, turn;
     bool ready;             /* the lanes are ours */
@@ -407,7 +409,7 @@ static enum err_kind want_rewind(struct mbus *b, struct err *e) {
 
 static enum err_kind fenced(struct mbus *b, struct err *e) {
     b->ready = false;
-    return err_again(e, "another process uses the instance name of %s: give each its own", b->lanes[0]->id);
+    return err_again(e, "%s is fenced: another process uses its instance name, or it was away too long", b->name);
 }
 
 /* The fault of this moment as an error, or nothing. *told: the call works, and fails afterwards. */
@@ -462,11 +464,21 @@ static enum err_kind finish(struct mbus *b, struct err *e) {
     return b->under_way && commit_under_way(b, e) ? want_rewind(b, e) : ERR_NONE;
 }
 
+/* A live bus commits by itself, also when it is not called. */
+static void commit_of_another(struct txn *t) {
+    struct err ignored;
+    if (t->by && !t->by->member->frozen) (void)!finish(t->by, &ignored);
+}
+
 static struct txn *open_txn(struct mbus *b) {
-    if (b->delivery == BUS_AT_LEAST_ONCE) return begin(b->m, NULL, b->group, b->known);
-    b->under_way_lane = b->turn;
-    b->turn = (b->turn + 1) % b->lane_count;
-    return begin(b->m, b->lanes[b->under_way_lane], b->group, b->known);
+    struct producer *lane = NULL;
+    if (b->delivery == BUS_EXACTLY_ONCE) {
+        lane = b->lanes[b->under_way_lane = b->turn];
+        b->turn = (b->turn + 1) % b->lane_count;
+    }
+    struct txn *t = begin(b->m, lane, b->group, b->known);
+    t->by = b;
+    return t;
 }
 
 /* A hand-over of positions alone, done before it returns. */
@@ -524,6 +536,7 @@ static enum err_kind take_positions(struct mbus *b, struct err *e) {
         struct share *s = &b->shares[p];
         const struct place *place = &b->group->places[p];
         if (!s->mine) continue;
+        if (place->pending) commit_of_another(place->pending);
         if (place->pending)
             return err_again(e, "the position of %s[%d] waits for an open transaction", b->group->topic->name, p);
         s->next = place->committed < 0 ? 0 : place->committed;
@@ -647,6 +660,7 @@ static void abort_under_way(struct mbus *b) {
     struct txn *t = b->under_way;
     b->under_way = NULL;
     if (!t) return;
+    t->by = NULL;
     b->aborts++;
     if (t->outcome == OPEN && !t->plain && lane_is_ours(b, b->under_way_lane))
         decide(b->lanes[b->under_way_lane], t, ABORTED);
@@ -745,6 +759,7 @@ static const char *memory_cluster(const struct bus *base) {
 static void free_bus(struct mbus *b) {
     for (int p = 0; p < b->group->topic->partition_count; p++) free(b->shares[p].note);
     free(b->shares);
+    free(b->name);
     free(b->watch_next);
     free(b->polled);
     free(b);
@@ -762,8 +777,10 @@ static void memory_close(struct bus *base) {
 }
 
 void memory_crash(struct bus *base) {
+    struct mbus *b = (struct mbus *)base;
     memory_freeze(base);
-    free_bus((struct mbus *)base);
+    if (b->under_way) b->under_way->by = NULL;
+    free_bus(b);
 }
 
 static const struct bus_ops ops = {
@@ -788,10 +805,13 @@ struct bus *bus_open_memory(const struct bus_conf *conf, struct bus_memory *m, s
     while (*last) last = &(*last)->next;
     *last = b->member;
     b->delivery = conf->delivery;
+    struct buf name = {0};
+    buf_printf(&name, "%s.%s", conf->group, conf->instance);
+    b->name = name.data;
     b->lane_count = conf->delivery == BUS_EXACTLY_ONCE ? conf->lanes : 0;
     for (int i = 0; i < b->lane_count; i++) {
         struct buf id = {0};
-        buf_printf(&id, "%s.%s.%d", conf->group, conf->instance, i);
+        buf_printf(&id, "%s.%d", b->name, i);
         b->lanes[i] = find_producer(m, id.data);
         buf_free(&id);
     }
