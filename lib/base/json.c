@@ -124,6 +124,7 @@ size_t json_count(const struct json *v) {
 /* *v is NULL when the member may be absent and is. */
 static enum err_kind find(const struct json *o, const char *name, bool need, const cJSON **v,
                           struct err *e) {
+    *v = NULL;
     if (!json_is_object(o)) return err_bad(e, REASON_BAD_MESSAGE, "an object was expected");
     *v = node(json_member(o, name));
     if (*v && cJSON_IsNull(*v)) *v = NULL;
