@@ -43,8 +43,7 @@ static void scratch_free(png_structp png, void *p) {
 static void on_error(png_structp png, const char *what) {
     struct decode *d = png_get_error_ptr(png);
     d->failed = true;
-    if (strstr(what, "too large")) err_bad(d->e, REASON_TOO_LARGE, "a PNG over the limits: %s", what);
-    else err_bad(d->e, REASON_BROKEN_IMAGE, "a damaged PNG: %s", what);
+    err_bad(d->e, REASON_BROKEN_IMAGE, "a damaged PNG: %s", what);
     png_longjmp(png, 1);
 }
 

@@ -23,7 +23,7 @@ struct image {
 struct image_limits {
     int64_t max_pixels; /* width * height */
     int64_t max_bytes;  /* of the file */
-    int64_t max_chunk;  /* bytes of one chunk other than IDAT */
+    int64_t max_chunk;  /* bytes of memory for one chunk other than IDAT */
 };
 extern const struct image_limits image_default_limits; /* 16 Mi pixels, 16 MiB, 1 MiB */
 
