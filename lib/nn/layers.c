@@ -1,0 +1,105 @@
+#include "lib/nn/layers.h"
+
+#include "lib/nn/matmul.h"
+#include "lib/nn/wide.h"
+
+#include <math.h>
+#include <string.h>
+
+WIDE void bytes_to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes,
+                          size_t pixels, float *x) {
+    float times[NET_MAX_CHANNELS], plus[NET_MAX_CHANNELS];
+    for (int c = 0; c < channels; c++) {
+        times[c] = norm->scale[c] / 255;
+        plus[c] = -norm->mean[c] * norm->scale[c];
+    }
+    if (channels == 1) {
+        float a = times[0], b = plus[0];
+        for (size_t i = 0; i < pixels; i++) x[i] = (float)bytes[i] * a + b;
+        return;
+    }
+    for (size_t i = 0; i < pixels; i++)
+        for (int c = 0; c < channels; c++)
+            x[i * channels + c] = (float)bytes[i * channels + c] * times[c] + plus[c];
+}
+
+WIDE void bias_relu(float *y, const float *bias, size_t n, int units, bool relu) {
+    float low = relu ? 0 : -INFINITY;
+    for (size_t i = 0; i < n; i++, y += units)
+        for (int u = 0; u < units; u++) {
+            float v = y[u] + bias[u];
+            y[u] = v < low ? low : v; /* a NaN stays one */
+        }
+}
+
+WIDE void sum_rows(const float *y, size_t n, int units, float *sum) {
+    memset(sum, 0, units * sizeof *sum);
+    for (size_t i = 0; i < n; i++, y += units)
+        for (int u = 0; u < units; u++) sum[u] += y[u];
+}
+
+WIDE static void stop_at_relu(float *dy, const float *y, size_t count) {
+    for (size_t i = 0; i < count; i++) dy[i] = y[i] > 0 ? dy[i] : 0;
+}
+
+void softmax(float *z, int n, int classes) {
+    for (int i = 0; i < n; i++, z += classes) {
+        float top = z[0], sum = 0;
+        for (int c = 1; c < classes; c++) top = z[c] > top ? z[c] : top;
+        for (int c = 0; c < classes; c++) sum += z[c] = expf(z[c] - top);
+        float part = 1 / sum;
+        for (int c = 0; c < classes; c++) z[c] *= part;
+    }
+}
+
+double softmax_loss(float *z, const int *label, int n, int classes, float smoothing, int batch) {
+    double loss = 0;
+    float rest = smoothing / classes, share = 1.0f / batch;
+    for (int i = 0; i < n; i++, z += classes) {
+        float top = z[0], sum = 0, sum_z = 0;
+        for (int c = 1; c < classes; c++) top = z[c] > top ? z[c] : top;
+        for (int c = 0; c < classes; c++) {
+            z[c] -= top;
+            sum_z += z[c];
+            sum += expf(z[c]);
+        }
+        float ln = logf(sum);
+        loss += ln - (1 - smoothing) * z[label[i]] - rest * sum_z;
+        for (int c = 0; c < classes; c++) {
+            float target = rest + (c == label[i] ? 1 - smoothing : 0);
+            z[c] = (expf(z[c] - ln) - target) * share;
+        }
+    }
+    return loss;
+}
+
+size_t layer_scratch(const struct layer *l, bool train) {
+    return l->type == LAYER_CONV ? conv_scratch(l, train) : 0;
+}
+
+void layer_forward(const struct layer *l, const float *params, const float *x, int n, float *y,
+                   uint8_t *pick, float *scratch) {
+    if (l->type == LAYER_CONV) {
+        conv_forward(l, params, x, n, y, pick, scratch);
+        return;
+    }
+    matmul(n, l->out_c, l->in_c, x, l->in_c, params + l->weight, l->out_c, 0, y, l->out_c);
+    bias_relu(y, params + l->bias, n, l->out_c, l->relu);
+}
+
+void layer_backward(const struct layer *l, const float *params, const float *x, const float *y,
+                    const uint8_t *pick, int n, float *dy, float *dx, float *gradient, float *scratch) {
+    if (l->relu) stop_at_relu(dy, y, n * l->out_size);
+    if (l->type == LAYER_CONV)
+        conv_backward(l, params, x, pick, n, dy, dx, gradient, scratch);
+    else if (dx)
+        matmul_bt(n, l->in_c, l->out_c, dy, l->out_c, params + l->weight, l->out_c, 0, dx, l->in_c);
+}
+
+void dense_gradient(const struct layer *l, const float *x, const float *dy, int n, int from, int to,
+                    float *gradient) {
+    if (from < to)
+        matmul_at(to - from, l->out_c, n, x + from, l->in_c, dy, l->out_c, 0,
+                  gradient + l->weight + (size_t)from * l->out_c, l->out_c);
+    if (from == 0) sum_rows(dy, n, l->out_c, gradient + l->bias);
+}

@@ -1,0 +1,296 @@
+/*
+ * trainer: one step in two halves, with all threads waiting for each other after each.
+ *
+ *   1. every thread takes its part of the images forward and backward; convolutions put their gradient
+ *      into an array of the thread's own
+ *   2. every thread takes its part of the parameters: a dense layer's gradient is made here, a number of
+ *      its rows over the whole batch at once, so that it never has to be added up; a convolution's is the
+ *      sum of the threads' arrays; and the parameters move at once, while the gradient is in the cache
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "lib/nn/trainer.h"
+
+#include "lib/base/bytes.h"
+#include "lib/nn/layers.h"
+#include "lib/nn/wide.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_THREADS = 256, SPINS = 4000 };
+
+/* Where threads wait until all have come. They look a while before they sleep: a step of a small net is
+   shorter than waking up. */
+struct gate {
+    int threads;
+    atomic_int come;
+    atomic_uint round;
+    pthread_mutex_t lock;
+    pthread_cond_t open;
+};
+
+static void gate_wait(struct gate *g) {
+    unsigned round = atomic_load(&g->round);
+    if (atomic_fetch_add(&g->come, 1) == g->threads - 1) {
+        atomic_store(&g->come, 0);
+        pthread_mutex_lock(&g->lock);
+        atomic_store(&g->round, round + 1);
+        pthread_cond_broadcast(&g->open);
+        pthread_mutex_unlock(&g->lock);
+        return;
+    }
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load(&g->round) != round) return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    pthread_mutex_lock(&g->lock);
+    while (atomic_load(&g->round) == round) pthread_cond_wait(&g->open, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+
+struct hand {
+    struct trainer *trainer;
+    int number;      /* 0 is the caller's thread */
+    pthread_t thread;
+    float *gradient; /* (param_count) of the convolutions; what dense layers have is not used */
+    float *scratch;
+    double loss;     /* sum over its images */
+};
+
+struct trainer {
+    struct net *net;
+    struct train_conf conf;
+    uint64_t steps;
+    float *momentum, *average, *gradient; /* (param_count); average is NULL when there is none */
+
+    float *value[NET_MAX_LAYERS + 2]; /* (batch, in_size) of layer i; the last is the logits */
+    float *delta[NET_MAX_LAYERS + 2]; /* the loss's gradient by value[i]; [0] is not needed */
+    uint8_t *pick[NET_MAX_LAYERS + 1];
+
+    const uint8_t *x; /* of the step under way */
+    const int *label;
+    int n;
+    bool move;        /* the parameters, too */
+    bool end;
+
+    struct gate gate;
+    struct hand *hands;
+    int hands_made;
+};
+
+static int part(int n, int number, int of) {
+    return (int)((int64_t)n * number / of);
+}
+
+static void images_part(struct hand *h) {
+    struct trainer *t = h->trainer;
+    struct net *net = t->net;
+    const struct net_spec *spec = &net->spec;
+    int from = part(t->n, h->number, t->conf.threads), to = part(t->n, h->number + 1, t->conf.threads);
+    int n = to - from, last = net->layer_count - 1, classes = net->classes;
+    bytes_to_floats(&net->norm, spec->channels, t->x + from * net_image_size(net),
+                    (size_t)n * spec->height * spec->width, t->value[0] + from * net_image_size(net));
+    for (int i = 0; i <= last; i++) {
+        const struct layer *l = &net->layers[i];
+        layer_forward(l, net->params, t->value[i] + from * l->in_size, n,
+                      t->value[i + 1] + from * l->out_size,
+                      l->pool > 1 ? t->pick[i] + from * l->out_size : NULL, h->scratch);
+    }
+    float *delta = t->delta[last + 1] + (size_t)from * classes;
+    memcpy(delta, t->value[last + 1] + (size_t)from * classes, (size_t)n * classes * sizeof *delta);
+    h->loss = softmax_loss(delta, t->label + from, n, classes, t->conf.label_smoothing, t->n);
+    for (int i = last; i >= 0; i--) {
+        const struct layer *l = &net->layers[i];
+        layer_backward(l, net->params, t->value[i] + from * l->in_size,
+                       t->value[i + 1] + from * l->out_size,
+                       l->pool > 1 ? t->pick[i] + from * l->out_size : NULL, n,
+                       t->delta[i + 1] + from * l->out_size,
+                       i ? t->delta[i] + from * l->in_size : NULL, h->gradient, h->scratch);
+    }
+}
+
+WIDE static void move(float *restrict w, float *restrict v, const float *restrict g, size_t n,
+                      float rate, float momentum, float decay) {
+    for (size_t i = 0; i < n; i++) {
+        v[i] = momentum * v[i] + (g[i] + decay * w[i]);
+        w[i] -= rate * v[i];
+    }
+}
+
+WIDE static void follow(float *restrict average, const float *restrict w, size_t n, float d) {
+    for (size_t i = 0; i < n; i++) average[i] += (1 - d) * (w[i] - average[i]);
+}
+
+WIDE static void add(float *restrict to, const float *restrict from, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+static void move_range(struct trainer *t, size_t from, size_t to) {
+    if (!t->move || from == to) return;
+    float *w = t->net->params + from;
+    size_t n = to - from;
+    move(w, t->momentum + from, t->gradient + from, n, t->conf.rate, t->conf.momentum,
+         t->conf.weight_decay);
+    if (!t->average) return;
+    float d = (float)(1 + t->steps) / (float)(10 + t->steps);
+    follow(t->average + from, w, n, d < t->conf.average ? d : t->conf.average);
+}
+
+static void params_part(struct hand *h) {
+    struct trainer *t = h->trainer;
+    int threads = t->conf.threads;
+    for (int i = 0; i < t->net->layer_count; i++) {
+        const struct layer *l = &t->net->layers[i];
+        size_t from, to;
+        if (l->type == LAYER_DENSE) {
+            int first = part(l->in_c, h->number, threads), end = part(l->in_c, h->number + 1, threads);
+            dense_gradient(l, t->value[i], t->delta[i + 1], t->n, first, end, t->gradient);
+            from = l->weight + (size_t)first * l->out_c;
+            to = l->weight + (size_t)end * l->out_c;
+            if (first == 0) move_range(t, l->bias, l->bias + l->out_c);
+        } else {
+            int count = (int)l->weight_count + l->out_c; /* the bias stands behind the weights */
+            from = l->weight + part(count, h->number, threads);
+            to = l->weight + part(count, h->number + 1, threads);
+            memcpy(t->gradient + from, t->hands[0].gradient + from, (to - from) * sizeof(float));
+            for (int k = 1; k < threads; k++)
+                add(t->gradient + from, t->hands[k].gradient + from, to - from);
+        }
+        move_range(t, from, to);
+    }
+}
+
+static void *hand_main(void *arg) {
+    struct hand *h = arg;
+    struct trainer *t = h->trainer;
+    for (;;) {
+        gate_wait(&t->gate);
+        if (t->end) return NULL;
+        images_part(h);
+        gate_wait(&t->gate);
+        params_part(h);
+        gate_wait(&t->gate);
+    }
+}
+
+static float run(struct trainer *t, const uint8_t *x, const int *label, int n, bool go) {
+    t->x = x;
+    t->label = label;
+    t->n = n;
+    t->move = go;
+    gate_wait(&t->gate);
+    images_part(&t->hands[0]);
+    gate_wait(&t->gate);
+    params_part(&t->hands[0]);
+    gate_wait(&t->gate);
+    double loss = 0;
+    for (int i = 0; i < t->conf.threads; i++) loss += t->hands[i].loss;
+    return (float)(loss / n);
+}
+
+float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n) {
+    float loss = run(t, x, label, n, true);
+    t->steps++;
+    return loss;
+}
+
+float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n, float *gradient) {
+    float loss = run(t, x, label, n, false);
+    memcpy(gradient, t->gradient, t->net->param_count * sizeof *gradient);
+    return loss;
+}
+
+static bool in_range(const struct train_conf *c) {
+    return c->rate > 0 && c->momentum >= 0 && c->momentum < 1 && c->weight_decay >= 0 &&
+           c->label_smoothing >= 0 && c->label_smoothing < 1 && c->average >= 0 && c->average < 1 &&
+           c->batch >= 1 && c->threads >= 1 && c->threads <= MAX_THREADS;
+}
+
+struct trainer *trainer_make(struct net *net, const struct train_conf *conf, struct err *e) {
+    if (!in_range(conf)) {
+        err_fatal(e, "a value of the training's settings is out of range");
+        return NULL;
+    }
+    struct trainer *t = mem_zeroed(1, sizeof *t);
+    size_t count = net->param_count, scratch = 0;
+    t->net = net;
+    t->conf = *conf;
+    t->momentum = mem_zeroed(count, sizeof *t->momentum);
+    t->gradient = mem_zeroed(count, sizeof *t->gradient);
+    if (conf->average > 0) {
+        t->average = mem_alloc(count * sizeof *t->average);
+        memcpy(t->average, net->params, count * sizeof *t->average);
+    }
+    t->value[0] = mem_zeroed(conf->batch * net_image_size(net), sizeof(float));
+    for (int i = 0; i < net->layer_count; i++) {
+        const struct layer *l = &net->layers[i];
+        size_t need = layer_scratch(l, true);
+        t->value[i + 1] = mem_zeroed(conf->batch * l->out_size, sizeof(float));
+        t->delta[i + 1] = mem_zeroed(conf->batch * l->out_size, sizeof(float));
+        if (l->pool > 1) t->pick[i] = mem_zeroed(conf->batch, l->out_size);
+        if (need > scratch) scratch = need;
+    }
+    t->gate.threads = conf->threads;
+    pthread_mutex_init(&t->gate.lock, NULL);
+    pthread_cond_init(&t->gate.open, NULL);
+    t->hands = mem_zeroed(conf->threads, sizeof *t->hands);
+    for (int i = 0; i < conf->threads; i++) {
+        struct hand *h = &t->hands[i];
+        h->trainer = t;
+        h->number = i;
+        h->gradient = mem_zeroed(count, sizeof *h->gradient);
+        h->scratch = mem_alloc(scratch * sizeof *h->scratch);
+        if (i && pthread_create(&h->thread, NULL, hand_main, h)) {
+            err_fatal(e, "cannot start training thread %d of %d", i + 1, conf->threads);
+            t->hands_made = i;
+            trainer_free(t);
+            return NULL;
+        }
+        t->hands_made = i + 1;
+    }
+    return t;
+}
+
+void trainer_free(struct trainer *t) {
+    if (!t) return;
+    t->end = true;
+    t->gate.threads = t->hands_made; /* fewer than asked for when one could not be started */
+    if (t->hands_made) gate_wait(&t->gate);
+    for (int i = 1; i < t->hands_made; i++) pthread_join(t->hands[i].thread, NULL);
+    for (int i = 0; i < t->conf.threads; i++) {
+        free(t->hands[i].gradient);
+        free(t->hands[i].scratch);
+    }
+    for (int i = 0; i <= t->net->layer_count; i++) {
+        free(t->value[i]);
+        free(t->delta[i]);
+        if (i < t->net->layer_count) free(t->pick[i]);
+    }
+    pthread_mutex_destroy(&t->gate.lock);
+    pthread_cond_destroy(&t->gate.open);
+    free(t->hands);
+    free(t->momentum);
+    free(t->average);
+    free(t->gradient);
+    free(t);
+}
+
+void trainer_set_rate(struct trainer *t, float rate) {
+    t->conf.rate = rate;
+}
+float *trainer_momentum(struct trainer *t) {
+    return t->momentum;
+}
+float *trainer_average(struct trainer *t) {
+    return t->average ? t->average : t->net->params;
+}
+uint64_t trainer_steps(const struct trainer *t) {
+    return t->steps;
+}
+void trainer_set_steps(struct trainer *t, uint64_t steps) {
+    t->steps = steps;
+}

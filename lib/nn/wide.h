@@ -1,0 +1,26 @@
+/*
+ * wide: one source, several machine codes. A function marked WIDE is compiled for the vector units of
+ * newer x86-64 processors too, and the right one is chosen when the program is loaded. arm64 has one
+ * vector unit for all. The thread sanitizer cannot live with the choosing, so it goes without.
+ */
+#ifndef DARKROOM_NN_WIDE_H
+#define DARKROOM_NN_WIDE_H
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WIDE_SANITIZED
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define WIDE_SANITIZED
+#endif
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(WIDE_SANITIZED)
+#define WIDE __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define WIDE
+#endif
+
+/* For the pieces of a WIDE function, so that they are compiled with it. */
+#define WIDE_INLINE static inline __attribute__((always_inline))
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * train: what the network library does by itself, without a broker: images a second of training and of
+ * forward, from memory. The images are noise: speed does not depend on what is in them.
+ *
+ *   train [cnn|mlp] [threads] [seconds]
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "lib/base/bytes.h"
+#include "lib/base/clock.h"
+#include "lib/nn/matmul.h"
+#include "lib/nn/trainer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { IMAGES = 16384, BATCH = 128, SIDE = 28, PIXELS = SIDE * SIDE, CLASSES = 10, RUNS = 5 };
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print(const char *what, double *rate) {
+    qsort(rate, RUNS, sizeof *rate, by_value);
+    printf("%-24s %9.0f images/s (%.0f-%.0f)\n", what, rate[RUNS / 2], rate[0], rate[RUNS - 1]);
+}
+
+int main(int argc, char **argv) {
+    matmul_choose_kernels(argc, argv);
+    bool mlp = argc > 1 && !strcmp(argv[1], "mlp");
+    int threads = argc > 2 ? atoi(argv[2]) : 2;
+    double seconds = argc > 3 ? atof(argv[3]) : 2, rate[RUNS];
+    struct err e = {0};
+    struct net_spec spec;
+    (mlp ? net_spec_mlp : net_spec_cnn)(&spec, SIDE, SIDE, 1);
+    struct net *net = net_make(&spec, CLASSES, 1, &e);
+    struct train_conf conf = {.rate = 0.01f, .momentum = 0.9f, .batch = BATCH, .threads = threads};
+    struct trainer *t = net ? trainer_make(net, &conf, &e) : NULL;
+    if (!t) {
+        fprintf(stderr, "%s\n", e.text);
+        return 1;
+    }
+    uint8_t *x = mem_alloc((size_t)IMAGES * PIXELS), *batch = mem_alloc((size_t)BATCH * PIXELS);
+    int label[BATCH];
+    for (size_t i = 0; i < (size_t)IMAGES * PIXELS; i++) x[i] = (uint8_t)rand();
+    printf("%s, kernels %s\n", mlp ? "mlp" : "cnn", matmul_kernels());
+
+    for (int r = -1; r < RUNS; r++) {
+        int64_t from = clock_monotonic_us(), n = 0;
+        while (clock_monotonic_us() - from < seconds * 1e6) {
+            for (int i = 0; i < BATCH; i++) {
+                memcpy(batch + (size_t)i * PIXELS, x + (size_t)(rand() % IMAGES) * PIXELS, PIXELS);
+                label[i] = rand() % CLASSES;
+            }
+            trainer_step(t, batch, label, BATCH);
+            n += BATCH;
+        }
+        if (r >= 0) rate[r] = n * 1e6 / (clock_monotonic_us() - from);
+    }
+    char what[64];
+    snprintf(what, sizeof what, "train, %d threads", threads);
+    print(what, rate);
+    trainer_free(t);
+
+    float *prob = mem_alloc((size_t)IMAGES * CLASSES * sizeof *prob);
+    static const int sizes[] = {1, 32, 256, 512};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int k = sizes[s];
+        struct net_run *run = net_run_make(net, k);
+        for (int r = -1; r < RUNS; r++) {
+            int64_t from = clock_monotonic_us(), n = 0;
+            while (clock_monotonic_us() - from < seconds * 0.5e6) {
+                net_forward(run, NULL, x + n % (IMAGES - k + 1) * PIXELS, k, prob);
+                n += k;
+            }
+            if (r >= 0) rate[r] = n * 1e6 / (clock_monotonic_us() - from);
+        }
+        snprintf(what, sizeof what, "forward of %d", k);
+        print(what, rate);
+        net_run_free(run);
+    }
+    free(x);
+    free(batch);
+    free(prob);
+    net_free(net);
+    return 0;
+}
