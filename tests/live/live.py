@@ -1,0 +1,343 @@
+"""live: what the live tests share. A broker and a Redis run already (tests/run starts them and says where in
+the environment); a Fleet is six workers of its own on topics with a prefix of its own, and everything that
+is counted is counted by an independent client, not by the programs under test.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+import uuid
+
+import confluent_kafka
+import confluent_kafka.admin
+import redis
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / ".darkroom" / "build"))
+KAFKA = os.environ.get("DARKROOM_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
+REDIS = os.environ.get("DARKROOM_REDIS_URL", "redis://127.0.0.1:6379/0")
+STAGES = {
+    "preprocess": "images",
+    "store": "images.prepared",
+    "batch": "images.stored",
+    "train": "batches",
+    "deploy": "models.trained",
+    "predict": "predictions.requests",
+}
+
+Record = collections.namedtuple("Record", "topic partition offset key value headers")
+
+
+class Failed(AssertionError):
+    pass
+
+
+def wait_for(what, seconds, ask, pause=0.1):
+    """The first true answer of ask(); Failed with `what` after so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise Failed(f"waited {seconds} s for {what}" + (f" ({answer})" if answer else ""))
+        time.sleep(pause)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Worker:
+    """One darkroom-<stage>: a watching parent and its child."""
+
+    def __init__(self, fleet, stage, number=1, **settings):
+        self.fleet, self.stage, self.name = fleet, stage, f"{stage}-{number}"
+        self.port = free_port()
+        self.log = fleet.folder / f"{self.name}.log"
+        self.environment = {
+            **fleet.environment,
+            "DARKROOM_INSTANCE": self.name,
+            "DARKROOM_PROBE": f"127.0.0.1:{self.port}",
+            **{f"DARKROOM_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self.peak = 0  # bytes resident, the most that was seen
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([str(BUILD / f"darkroom-{self.stage}")], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, env=self.environment)
+        return self
+
+    def probe(self, path):
+        """Status and body; 0 when nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def ready(self):
+        if self.process.poll() is not None:
+            raise Failed(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
+        return self.probe("/readyz")[0] == 200
+
+    def children(self):
+        try:
+            return [int(pid) for pid in
+                    pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def measure(self):
+        """Notes the most that parent and child together have had in memory."""
+        total = 0
+        for pid in (self.process.pid, *self.children()):
+            try:
+                lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+            except OSError:
+                continue
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        self.peak = max(self.peak, total)
+        return self.peak
+
+    def kill(self):
+        """kill -9 of the parent; the child goes with it."""
+        self.measure()
+        children = self.children()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        wait_for(f"the child of {self.name} to go with its parent", 5,
+                 lambda: not any(os.path.exists(f"/proc/{pid}/status") and not zombie(pid) for pid in children), 0.01)
+
+    def stop(self, seconds=15):
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.measure()
+        self.process.terminate()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def tail(self, lines=15):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def zombie(pid):
+    try:
+        return ") Z" in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def partitions_of(admin, topic):
+    return [confluent_kafka.TopicPartition(topic, p) for p in admin.list_topics(topic, timeout=10).topics[topic].partitions]
+
+
+def offsets(admin, partitions, spec):
+    answer = admin.list_offsets({tp: spec for tp in partitions}, request_timeout=10)
+    return {tp.partition: future.result().offset for tp, future in answer.items()}
+
+
+class Lag:
+    """How far a stage's group is behind, by the broker's figures."""
+
+    def __init__(self, fleet, stage):
+        self.admin = fleet.admin
+        self.group = fleet.prefix + stage
+        self.partitions = partitions_of(self.admin, fleet.topic(STAGES[stage]))
+
+    def by_partition(self):
+        """Partition -> records and markers behind the end; where the group has no position, one more than all."""
+        ask = confluent_kafka.ConsumerGroupTopicPartitions(self.group, self.partitions)
+        positions = self.admin.list_consumer_group_offsets([ask], request_timeout=10)[self.group].result()
+        ends = offsets(self.admin, self.partitions, confluent_kafka.admin.OffsetSpec.latest())
+        return {tp.partition: ends[tp.partition] - max(tp.offset, -1) for tp in positions.topic_partitions}
+
+    def unread(self):
+        return any(self.by_partition().values())
+
+
+class Fleet:
+    """Topics, and one worker of each stage, or of those named. `models` is the content of the specs' file."""
+
+    def __init__(self, stages=tuple(STAGES), models=None, name="live", **settings):
+        self.prefix = f"{name}-{uuid.uuid4().hex[:6]}."
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=self.prefix))
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+        self.environment.update(DARKROOM_KAFKA_BOOTSTRAP_SERVERS=KAFKA, DARKROOM_REDIS_URL=REDIS,
+                                DARKROOM_PREFIX=self.prefix, PATH=f"{BUILD}:{os.environ['PATH']}")
+        if models is not None:
+            path = self.folder / "models.json"
+            path.write_text(json.dumps({"models": models}))
+            self.environment["DARKROOM_MODELS"] = str(path)
+        self.environment.update({f"DARKROOM_{name.upper()}": str(value) for name, value in settings.items()})
+        self.admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": KAFKA})
+        self.redis = redis.Redis.from_url(REDIS)
+        self.workers = {}
+        self.command("topics", "create")
+        for stage in stages:
+            self.workers[stage] = Worker(self, stage).start()
+        for worker in self.workers.values():
+            wait_for(f"{worker.name} to be ready", 30, worker.ready)
+
+    def close(self, keep=False):
+        for worker in self.workers.values():
+            if worker.process.poll() is None:
+                worker.measure()
+                worker.process.terminate()
+        for worker in self.workers.values():
+            worker.stop()
+        self.admin.delete_topics([self.topic(name) for name in self.topics()])
+        if keep:
+            print(f"the workers' logs are in {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def command(self, *words, check=True, **more):
+        run = subprocess.run([str(BUILD / "darkroom"), *words], env=self.environment, text=True, timeout=120,
+                             capture_output=True, **more)
+        if check and run.returncode:
+            raise Failed(f"darkroom {' '.join(words)}: exit code {run.returncode}\n{run.stdout}{run.stderr}")
+        return run
+
+    # ---- an independent client
+
+    def topic(self, name):
+        return self.prefix + name
+
+    def topics(self):
+        names = self.admin.list_topics(timeout=10).topics
+        return [name[len(self.prefix):] for name in names if name.startswith(self.prefix)]
+
+    def producer(self):
+        return confluent_kafka.Producer({"bootstrap.servers": KAFKA, "enable.idempotence": True, "linger.ms": 5,
+                                         "partitioner": "murmur2_random"})
+
+    def send(self, name, records):
+        """(key, value, headers) each; returns when the broker has them all."""
+        producer, refused = self.producer(), []
+        for key, value, headers in records:
+            producer.produce(self.topic(name), key=key, value=value, headers=headers,
+                             on_delivery=lambda error, _: error and refused.append(error))
+            producer.poll(0)
+        left = producer.flush(30)
+        if left or refused:
+            raise Failed(f"{left} records to {name} were not acknowledged, {len(refused)} refused: {refused[:1]}")
+
+    def ends(self, name):
+        """Partition -> (first offset, offset behind the last record or marker)."""
+        spec = confluent_kafka.admin.OffsetSpec
+        partitions = partitions_of(self.admin, self.topic(name))
+        first, last = offsets(self.admin, partitions, spec.earliest()), offsets(self.admin, partitions, spec.latest())
+        return {p: (first[p], last[p]) for p in first}
+
+    def read(self, name):
+        """Every committed record of a topic, as it is now."""
+        topic = self.topic(name)
+        consumer = confluent_kafka.Consumer({
+            "bootstrap.servers": KAFKA, "group.id": f"count-{uuid.uuid4().hex}", "enable.auto.commit": False,
+            "isolation.level": "read_committed", "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        left = {p for p, (low, high) in self.ends(name).items() if low < high}
+        records = []
+        try:
+            consumer.assign([confluent_kafka.TopicPartition(topic, p, confluent_kafka.OFFSET_BEGINNING) for p in left])
+            ends = {p: high for p, (low, high) in self.ends(name).items()}
+            deadline = time.monotonic() + 60
+            while left:
+                message = consumer.poll(1)
+                if time.monotonic() > deadline:
+                    raise Failed(f"could not read {name} to its end")
+                if message is None:
+                    continue
+                if message.error():
+                    # The end of what is committed; with a transaction still open it is not the true end.
+                    if message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                        if message.offset() >= ends[message.partition()]:
+                            left.discard(message.partition())
+                    else:
+                        raise Failed(f"reading {name}: {message.error()}")
+                    continue
+                records.append(Record(name, message.partition(), message.offset(), message.key(), message.value(),
+                                      message.headers() or []))
+        finally:
+            consumer.close()
+        return records
+
+    def messages(self, name):
+        return [json.loads(record.value) for record in self.read(name)]
+
+    def lag(self, stage):
+        return Lag(self, stage).by_partition()
+
+    def idle(self):
+        """Every group's lag is 0 on every partition."""
+        return all(lag == 0 for stage in self.workers for lag in self.lag(stage).values())
+
+    def wait_idle(self, seconds=60):
+        """Until nothing is left anywhere, twice in a row: what one stage finishes is the next one's input."""
+        def ask():
+            if not self.idle():
+                return False
+            time.sleep(0.5)
+            return self.idle()
+        try:
+            wait_for("every stage to be done", seconds, ask)
+        except Failed as failed:
+            stuck = [stage for stage in self.workers if any(self.lag(stage).values())]
+            raise Failed(f"{failed}; behind: " + "; ".join(
+                f"{stage} {self.lag(stage)}\n{self.workers[stage].tail()}" for stage in stuck)) from None
+
+    def rows(self, model="default"):
+        """Names of the images that Redis has, counted by their rows and by their index."""
+        key = f"{self.prefix}image:{{{model}}}:".encode()
+        rows = {name[len(key):].decode() for name in self.redis.scan_iter(match=glob_quote(key) + b"*", count=1000)}
+        index = {name.decode() for name in self.redis.zrange(f"{self.prefix}images:{{{model}}}", 0, -1)}
+        return rows, index
+
+    def memory(self):
+        return {stage: worker.measure() for stage, worker in self.workers.items()}
+
+
+def glob_quote(text):
+    return b"".join(b"\\" + bytes([c]) if c in b"*?[]^\\" else bytes([c]) for c in text)
+
+
+def digits(count, folder):
+    """`darkroom generate digits`: list of (label, file's bytes)."""
+    subprocess.run([str(BUILD / "darkroom"), "generate", "digits", str(folder), str(count)], check=True,
+                   capture_output=True, timeout=120)
+    files = sorted(pathlib.Path(folder).rglob("*.png"))
+    return [(path.parent.name, path.read_bytes()) for path in files]
+
+
+class LiveTest(unittest.TestCase):
+    """One fleet for all tests of a class."""
+
+    stages = tuple(STAGES)
+    models = {"default": {"batch.count": 200, "batch.age": "1s"}}
+    settings = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = pathlib.Path(tempfile.mkdtemp(prefix="darkroom-live-"))
+        cls.addClassCleanup(shutil.rmtree, cls.scratch, ignore_errors=True)
+        cls.fleet = Fleet(cls.stages, cls.models, cls.__name__.lower(), **cls.settings)
+        cls.addClassCleanup(cls.fleet.close)
