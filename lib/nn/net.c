@@ -206,6 +206,11 @@ static void draw_params(const struct net *net, uint64_t seed, float *params) {
     }
 }
 
+size_t net_spec_param_count(const struct net_spec *spec, int classes, struct err *e) {
+    struct net net = {.spec = *spec, .classes = classes};
+    return build(&net, e) ? 0 : net.param_count;
+}
+
 struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed, struct err *e) {
     matmul_setup();
     struct net *net = mem_zeroed(1, sizeof *net);
