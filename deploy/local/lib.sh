@@ -27,7 +27,6 @@ wait_for() {
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config librdkafka-dev libpng-dev libhiredis-dev
                 libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev)
-RUN_PACKAGES=(redis-server default-jre-headless maven kcat jq)
 
 # packages NAME...: installs those that are missing. COMMAND=NAME is missing when there is no such command.
 packages() {
@@ -57,7 +56,7 @@ packages() {
 packages_to_build() { packages "${BUILD_PACKAGES[@]}"; }
 
 packages_to_run() {
-    local need=(kcat=kcat jq=jq)
+    local need=(kcat=kcat jq=jq redis-cli=redis-tools)
     [[ ${DARKROOM_REDIS_URL:-} ]] || need+=(redis-server=redis-server)
     [[ ${DARKROOM_KAFKA_BOOTSTRAP_SERVERS:-} ]] || need+=(java=default-jre-headless mvn=maven)
     packages "${need[@]}"
@@ -177,7 +176,8 @@ kafka_fetch() {
     [[ -e $JARS/.complete ]] && return
     say "getting Kafka from Maven Central"
     mkdir -p "$JARS"
-    if ! timeout 900 mvn -B -ntp -f "$ROOT/deploy/local/kafka/pom.xml" dependency:copy-dependencies \
+    if ! timeout 900 mvn -B -ntp -f "$ROOT/deploy/local/kafka/pom.xml" \
+            org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
             -DincludeScope=runtime -DoutputDirectory="$JARS" >"$STATE/maven.log" 2>&1; then
         grep ERROR "$STATE/maven.log" | head -n 5 >&2
         die "could not get Kafka (all of it: $STATE/maven.log)"

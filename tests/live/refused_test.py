@@ -56,7 +56,7 @@ class Refused(live.LiveTest):
             self.assertTrue(all(name.startswith("dlq.") for name, _ in letter.headers[len(headers):]), letter.headers)
 
     def test_the_rest_went_on(self):
-        self.assertEqual(len({value for _, value in self.good}) and len(self.good), len(self.fleet.rows()[0]))
+        self.assertEqual(len(self.good), len(self.fleet.rows()[0]))
 
     def test_requests_get_error_results(self):
         wanted = {b"ask-" + key: reason for key, (_, _, reason) in self.bad.items() if key != b"label"}
