@@ -1,0 +1,537 @@
+/*
+ * The network against a plain reference in double precision, written here with loops and nothing else:
+ * forward tensor by tensor, and gradients against central differences of the reference's loss.
+ */
+#include "lib/base/bytes.h"
+#include "lib/nn/net.h"
+#include "lib/nn/trainer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the reference ---- */
+
+struct image { /* or what a layer made of it: v (h, w, c) */
+    int h, w, c;
+    double *v;
+};
+
+static struct image make_image(int h, int w, int c) {
+    return (struct image){h, w, c, mem_zeroed((size_t)h * w * c, sizeof(double))};
+}
+
+static struct image ref_conv(struct image in, const struct layer_spec *s, const double *weight,
+                             const double *bias) {
+    int k = s->kernel;
+    struct image out = make_image((in.h + 2 * s->padding - k) / s->stride + 1,
+                                  (in.w + 2 * s->padding - k) / s->stride + 1, s->units);
+    for (int y = 0; y < out.h; y++)
+        for (int x = 0; x < out.w; x++)
+            for (int f = 0; f < out.c; f++) {
+                double sum = bias[f];
+                for (int i = 0; i < k; i++)
+                    for (int j = 0; j < k; j++) {
+                        int iy = y * s->stride + i - s->padding, ix = x * s->stride + j - s->padding;
+                        if (iy < 0 || ix < 0 || iy >= in.h || ix >= in.w) continue;
+                        for (int c = 0; c < in.c; c++)
+                            sum += in.v[(iy * in.w + ix) * in.c + c] *
+                                   weight[((i * k + j) * in.c + c) * out.c + f];
+                    }
+                out.v[(y * out.w + x) * out.c + f] = sum;
+            }
+    return out;
+}
+
+static struct image ref_pool(struct image in, int k) {
+    struct image out = make_image(in.h / k, in.w / k, in.c);
+    for (int y = 0; y < out.h; y++)
+        for (int x = 0; x < out.w; x++)
+            for (int c = 0; c < in.c; c++) {
+                double top = -INFINITY;
+                for (int i = 0; i < k * k; i++)
+                    top = fmax(top, in.v[((y * k + i / k) * in.w + x * k + i % k) * in.c + c]);
+                out.v[(y * out.w + x) * out.c + c] = top;
+            }
+    return out;
+}
+
+static struct image ref_dense(struct image in, int units, const double *weight, const double *bias) {
+    struct image out = make_image(1, 1, units);
+    for (int u = 0; u < units; u++) {
+        out.v[u] = bias[u];
+        for (int i = 0; i < in.h * in.w * in.c; i++) out.v[u] += in.v[i] * weight[i * units + u];
+    }
+    return out;
+}
+
+/* Logits of one image; params are in the order of the layers. */
+static void ref_logits(struct net *net, const double *params, const uint8_t *x, double *z) {
+    const struct net_spec *spec = net_spec(net);
+    const struct net_norm *norm = net_norm(net);
+    int tensors;
+    const struct net_tensor *t = net_tensors(net, &tensors);
+    struct image at = make_image(spec->height, spec->width, spec->channels), next;
+    for (size_t i = 0; i < net_image_size(net); i++) {
+        int c = (int)(i % spec->channels);
+        at.v[i] = (x[i] / 255.0 - norm->mean[c]) * norm->scale[c];
+    }
+    for (int i = 0; i <= spec->layer_count; i++) {
+        struct layer_spec last = {.type = LAYER_DENSE, .units = net_classes(net)};
+        const struct layer_spec *s = i < spec->layer_count ? &spec->layers[i] : &last;
+        if (s->type == LAYER_RELU) {
+            for (int k = 0; k < at.h * at.w * at.c; k++) at.v[k] = fmax(at.v[k], 0);
+            continue;
+        }
+        if (s->type == LAYER_MAXPOOL) {
+            next = ref_pool(at, s->kernel);
+        } else {
+            const double *weight = params + t[0].offset, *bias = params + t[1].offset;
+            next = s->type == LAYER_CONV ? ref_conv(at, s, weight, bias)
+                                         : ref_dense(at, s->units, weight, bias);
+            t += 2;
+        }
+        free(at.v);
+        at = next;
+    }
+    memcpy(z, at.v, net_classes(net) * sizeof *z);
+    free(at.v);
+}
+
+static double *in_double(struct net *net) {
+    double *p = mem_alloc(net_param_count(net) * sizeof *p);
+    for (size_t i = 0; i < net_param_count(net); i++) p[i] = net_params(net)[i];
+    return p;
+}
+
+static double ref_loss(struct net *net, const double *params, const uint8_t *x, const int *label, int n,
+                       double smoothing) {
+    double loss = 0, z[256];
+    int classes = net_classes(net);
+    for (int i = 0; i < n; i++) {
+        ref_logits(net, params, x + i * net_image_size(net), z);
+        double top = z[0], sum = 0;
+        for (int c = 0; c < classes; c++) top = fmax(top, z[c]);
+        for (int c = 0; c < classes; c++) sum += exp(z[c] - top);
+        for (int c = 0; c < classes; c++) {
+            double target = smoothing / classes + (c == label[i] ? 1 - smoothing : 0);
+            loss -= target * (z[c] - top - log(sum));
+        }
+    }
+    return loss / n;
+}
+
+/* ---- the cases ---- */
+
+#define CONV(f, k, s, p) {.type = LAYER_CONV, .units = f, .kernel = k, .stride = s, .padding = p}
+#define DENSE(u) {.type = LAYER_DENSE, .units = u}
+#define POOL(k) {.type = LAYER_MAXPOOL, .kernel = k}
+#define RELU {.type = LAYER_RELU}
+#define LAYERS(n, ...) .layer_count = n, .layers = {__VA_ARGS__}
+
+static const struct {
+    const char *name;
+    int classes;
+    struct net_spec spec;
+} cases[] = {
+    {"no layer", 3, {4, 3, 1, LAYERS(0, RELU)}},
+    {"one pixel", 2, {1, 1, 1, LAYERS(2, DENSE(3), RELU)}},
+    {"dense", 4, {3, 5, 2, LAYERS(1, DENSE(7))}},
+    {"dense, ReLU, twice", 200, {3, 4, 3, LAYERS(4, DENSE(9), RELU, DENSE(8), RELU)}},
+    {"conv", 3, {6, 7, 1, LAYERS(1, CONV(3, 3, 1, 0))}},
+    {"conv, stride and padding", 3, {9, 7, 2, LAYERS(2, CONV(4, 4, 2, 2), RELU)}},
+    {"conv, padding wider than the image", 3, {1, 2, 3, LAYERS(2, CONV(4, 5, 1, 2), RELU)}},
+    {"conv, ReLU, pool with a rest", 3, {8, 9, 3, LAYERS(3, CONV(5, 2, 1, 0), RELU, POOL(3))}},
+    {"conv, pool, ReLU, conv, dense", 5,
+     {13, 12, 2, LAYERS(6, CONV(4, 5, 1, 2), POOL(2), RELU, CONV(6, 3, 1, 1), RELU, DENSE(5))}},
+    {"wide conv 5x5, pool", 3,
+     {14, 17, 1, LAYERS(6, CONV(16, 3, 1, 1), RELU, CONV(32, 5, 1, 0), RELU, POOL(2), DENSE(4))}},
+    {"wide conv 5x5, padding, edges", 3,
+     {7, 6, 1, LAYERS(5, CONV(16, 2, 1, 1), RELU, CONV(16, 5, 1, 2), RELU, DENSE(4))}},
+    {"wide conv 3x3, pool 3", 3,
+     {15, 11, 1, LAYERS(5, CONV(32, 2, 1, 0), RELU, CONV(16, 3, 1, 1), POOL(3), RELU)}},
+    {"wide conv 3x3", 3, {9, 8, 1, LAYERS(3, CONV(16, 1, 1, 0), RELU, CONV(16, 3, 1, 0))}},
+    {"wide conv 5x5, pool 3", 3, {12, 12, 1, LAYERS(3, CONV(16, 3, 1, 1), CONV(16, 5, 1, 1), POOL(3))}},
+};
+enum { CASES = sizeof cases / sizeof *cases, MOST = 9 };
+
+static struct net *make_net(const struct net_spec *spec, int classes) {
+    struct err e = {0};
+    struct net *net = net_make(spec, classes, 11, &e);
+    if (!net) fail_msg("%s", e.text);
+    *net_norm(net) = (struct net_norm){{.3f, .4f, .5f, 0}, {1.5f, 2, 1, 1}};
+    for (size_t i = 0; i < net_param_count(net); i++) /* biases, too */
+        net_params(net)[i] += 0.05f * (float)((int)(i * 2654435761u >> 20) % 9 - 4) / 4;
+    return net;
+}
+
+static uint8_t *make_images(const struct net *net, int n, int *label) {
+    uint8_t *x = mem_alloc(n * net_image_size(net));
+    srand(5);
+    for (size_t i = 0; i < n * net_image_size(net); i++) x[i] = (uint8_t)(rand() >> 7);
+    for (int i = 0; i < n; i++) label[i] = rand() % net_classes(net);
+    return x;
+}
+
+static double largest_forward_error(const struct net_spec *spec, int classes, int n) {
+    int label[64];
+    struct net *net = make_net(spec, classes);
+    uint8_t *x = make_images(net, n, label);
+    double *params = in_double(net), worst = 0;
+    float *prob = mem_alloc((size_t)n * classes * sizeof *prob);
+    struct net_run *run = net_run_make(net, n);
+    net_forward(run, NULL, x, n, prob);
+    for (int i = 0; i < n; i++) {
+        double z[256], top = -INFINITY, sum = 0;
+        ref_logits(net, params, x + i * net_image_size(net), z);
+        for (int c = 0; c < classes; c++) top = fmax(top, z[c]);
+        for (int c = 0; c < classes; c++) sum += z[c] = exp(z[c] - top);
+        for (int c = 0; c < classes; c++)
+            worst = fmax(worst, fabs(prob[i * classes + c] - z[c] / sum));
+    }
+    net_run_free(run);
+    free(prob);
+    free(params);
+    free(x);
+    net_free(net);
+    return worst;
+}
+
+static void test_forward(void **state) {
+    for (int i = 0; i < CASES; i++) {
+        double worst = 0;
+        for (int n = 1; n <= MOST; n += 4)
+            worst = fmax(worst, largest_forward_error(&cases[i].spec, cases[i].classes, n));
+        printf("forward   %-36s largest difference %.1e\n", cases[i].name, worst);
+        assert_true(worst < 2e-5);
+    }
+    static const int sizes[][4] = {{28, 28, 1, 10}, {1, 1, 1, 2}, {2, 2, 1, 2}, {3, 40, 4, 3},
+                                   {15, 15, 1, 3}, {16, 16, 3, 200}, {64, 48, 3, 5}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct net_spec cnn, mlp;
+        const int *s = sizes[i];
+        net_spec_cnn(&cnn, s[0], s[1], s[2]);
+        net_spec_mlp(&mlp, s[0], s[1], s[2]);
+        double a = largest_forward_error(&cnn, s[3], 3), b = largest_forward_error(&mlp, s[3], 3);
+        printf("forward   %2d x %2d x %d, %3d classes: cnn %.1e, mlp %.1e\n", s[0], s[1], s[2], s[3], a, b);
+        assert_true(a < 5e-5 && b < 2e-5);
+    }
+}
+
+/*
+ * Every `step`th parameter of every tensor: |difference| over the largest gradient of its tensor, since
+ * float32 sums keep digits of the large ones only.
+ */
+static double largest_gradient_error(struct net *net, int n, int threads, size_t samples) {
+    int label[64];
+    struct err e = {0};
+    uint8_t *x = make_images(net, n, label);
+    struct train_conf conf = {
+        .rate = 1, .label_smoothing = 0.1f, .weight_decay = 0.5f, .batch = n, .threads = threads};
+    struct trainer *t = trainer_make(net, &conf, &e);
+    if (!t) fail_msg("%s", e.text);
+    float *gradient = mem_alloc(net_param_count(net) * sizeof *gradient);
+    double *params = in_double(net), worst = 0;
+    float loss = trainer_gradient(t, x, label, n, gradient);
+    assert_true(fabs(loss - ref_loss(net, params, x, label, n, conf.label_smoothing)) < 1e-4);
+    int tensors;
+    const struct net_tensor *tensor = net_tensors(net, &tensors);
+    for (int i = 0; i < tensors; i++) {
+        double largest = 1e-6, off = 0;
+        for (size_t k = 0; k < tensor[i].count; k++)
+            largest = fmax(largest, fabs(gradient[tensor[i].offset + k]));
+        size_t step = tensor[i].count > samples ? tensor[i].count / samples : 1;
+        for (size_t k = tensor[i].offset; k < tensor[i].offset + tensor[i].count; k += step) {
+            double was = params[k], h = 1e-6;
+            params[k] = was + h;
+            double up = ref_loss(net, params, x, label, n, conf.label_smoothing);
+            params[k] = was - h;
+            double down = ref_loss(net, params, x, label, n, conf.label_smoothing);
+            params[k] = was;
+            off = fmax(off, fabs(gradient[k] - (up - down) / (2 * h)) / largest);
+        }
+        worst = fmax(worst, off);
+    }
+    free(gradient);
+    free(params);
+    free(x);
+    trainer_free(t);
+    return worst;
+}
+
+static void test_gradients(void **state) {
+    for (int i = 0; i < CASES; i++)
+        for (int threads = 1; threads <= 3; threads += 2) {
+            struct net *net = make_net(&cases[i].spec, cases[i].classes);
+            double worst = largest_gradient_error(net, 2, threads, 120);
+            printf("gradient  %-36s %d threads, largest relative difference %.1e\n", cases[i].name, threads,
+                   worst);
+            assert_true(worst < 2e-4);
+            net_free(net);
+        }
+    for (int cnn = 0; cnn < 2; cnn++) {
+        struct net_spec spec;
+        (cnn ? net_spec_cnn : net_spec_mlp)(&spec, 28, 28, 1);
+        struct net *net = make_net(&spec, 10);
+        double worst = largest_gradient_error(net, 2, 2, 5);
+        printf("gradient  the whole %s: largest relative difference %.1e\n", cnn ? "cnn" : "mlp", worst);
+        assert_true(worst < 2e-4);
+        net_free(net);
+    }
+}
+
+/* ---- what else is promised ---- */
+
+static void test_refused(void **state) {
+    static const struct net_spec wrong[] = {
+        {0, 3, 1, LAYERS(0, RELU)},
+        {3, 3, 5, LAYERS(0, RELU)},
+        {3, 2000, 1, LAYERS(0, RELU)},
+        {3, 3, 1, LAYERS(1, RELU)},
+        {3, 3, 1, LAYERS(1, POOL(2))},
+        {3, 3, 1, LAYERS(1, DENSE(0))},
+        {3, 3, 1, LAYERS(2, DENSE(2), POOL(2))},
+        {3, 3, 1, LAYERS(3, DENSE(2), RELU, RELU)},
+        {3, 3, 1, LAYERS(1, CONV(2, 4, 1, 0))},
+        {3, 3, 1, LAYERS(1, CONV(2, 3, 0, 0))},
+        {3, 3, 1, LAYERS(1, CONV(2, 3, 1, 3))},
+        {5, 5, 1, LAYERS(2, CONV(2, 3, 1, 0), POOL(4))},
+        {5, 5, 1, LAYERS(2, DENSE(4), CONV(2, 1, 1, 0))},
+        {1024, 1024, 4, LAYERS(1, DENSE(4096))},
+        {3, 3, 1, .layer_count = NET_MAX_LAYERS + 1},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct err e = {0};
+        assert_null(net_make(&wrong[i], 2, 1, &e));
+        assert_int_equal(e.reason, REASON_BAD_SHAPE);
+    }
+    struct err e = {0};
+    struct net_spec spec;
+    net_spec_mlp(&spec, 3, 3, 1);
+    assert_null(net_make(&spec, 1, 1, &e));
+    struct net *net = net_make(&spec, 2, 1, &e);
+    struct train_conf conf = {.rate = 0, .batch = 1, .threads = 1};
+    assert_null(trainer_make(net, &conf, &e));
+    assert_int_equal(e.kind, ERR_FATAL);
+    net_free(net);
+}
+
+static void test_huge_logits(void **state) {
+    struct err e = {0};
+    struct net_spec spec = {1, 1, 1, LAYERS(0, RELU)};
+    struct net *net = net_make(&spec, 3, 1, &e);
+    const float params[6] = {3e30f, -3e30f, 1, 0, 0, 0};
+    memcpy(net_params(net), params, sizeof params);
+    struct net_run *run = net_run_make(net, 1);
+    float prob[3], gradient[6];
+    net_forward(run, NULL, (const uint8_t[]){255}, 1, prob);
+    assert_true(prob[0] == 1 && prob[1] == 0 && prob[2] == 0);
+    struct train_conf conf = {.rate = 1, .batch = 1, .threads = 1};
+    struct trainer *t = trainer_make(net, &conf, &e);
+    assert_true(isfinite(trainer_gradient(t, (const uint8_t[]){255}, (const int[]){1}, 1, gradient)));
+    for (int i = 0; i < 6; i++) assert_true(isfinite(gradient[i]));
+    trainer_free(t);
+    net_run_free(run);
+    net_free(net);
+}
+
+/* 20 steps with this many threads; the parameters, to be freed. */
+static float *train_some(const struct net_spec *spec, int threads, float *average) {
+    struct err e = {0};
+    int label[50];
+    struct net *net = make_net(spec, 10);
+    uint8_t *x = make_images(net, 50, label);
+    struct train_conf conf = {.rate = 0.02f, .momentum = 0.9f, .weight_decay = 1e-4f, .average = 0.9f,
+                              .batch = 50, .threads = threads};
+    struct trainer *t = trainer_make(net, &conf, &e);
+    for (int i = 0; i < 20; i++) trainer_step(t, x, label, 50 - i);
+    assert_int_equal(trainer_steps(t), 20);
+    size_t size = net_param_count(net) * sizeof(float);
+    memcpy(average, trainer_average(t), size);
+    float *params = (float *)(void *)mem_copy(net_params(net), size);
+    trainer_free(t);
+    net_free(net);
+    free(x);
+    return params;
+}
+
+static void test_same_bits(void **state) {
+    for (int cnn = 0; cnn < 2; cnn++) {
+        struct net_spec spec;
+        struct err e = {0};
+        (cnn ? net_spec_cnn : net_spec_mlp)(&spec, 28, 28, 1);
+        size_t count = net_spec_param_count(&spec, 10, &e);
+        float *average[3], *params[3];
+        double apart = 0;
+        for (int i = 0; i < 3; i++) {
+            average[i] = mem_alloc(count * sizeof(float));
+            params[i] = train_some(&spec, i < 2 ? 2 : 1, average[i]);
+        }
+        assert_memory_equal(params[0], params[1], count * sizeof(float));
+        assert_memory_equal(average[0], average[1], count * sizeof(float));
+        for (size_t i = 0; i < count; i++) apart = fmax(apart, fabs(params[0][i] - params[2][i]));
+        printf("1 and 2 threads, %s: largest difference of a weight %.1e\n", cnn ? "cnn" : "mlp", apart);
+        assert_true(apart < 1e-3);
+        for (int i = 0; i < 3; i++) {
+            free(average[i]);
+            free(params[i]);
+        }
+    }
+}
+
+/* Stopped after 5 steps, state taken along, and gone on with: the bits of 10 steps in one go. */
+static void test_resume(void **state) {
+    struct err e = {0};
+    struct net_spec spec;
+    int label[8];
+    net_spec_mlp(&spec, 6, 6, 1);
+    struct net *net = make_net(&spec, 3), *other = net_copy(net);
+    uint8_t *x = make_images(net, 8, label);
+    size_t size = net_param_count(net) * sizeof(float);
+    struct train_conf conf = {.rate = 0.1f, .momentum = 0.9f, .average = 0.99f, .batch = 8, .threads = 2};
+    struct trainer *t = trainer_make(net, &conf, &e);
+    for (int i = 0; i < 10; i++) trainer_step(t, x, label, 8);
+    struct trainer *first = trainer_make(other, &conf, &e);
+    for (int i = 0; i < 5; i++) trainer_step(first, x, label, 8);
+    struct trainer *then = trainer_make(other, &conf, &e);
+    memcpy(trainer_momentum(then), trainer_momentum(first), size);
+    memcpy(trainer_average(then), trainer_average(first), size);
+    trainer_set_steps(then, trainer_steps(first));
+    trainer_free(first);
+    for (int i = 0; i < 5; i++) trainer_step(then, x, label, 8);
+    assert_memory_equal(net_params(net), net_params(other), size);
+    assert_memory_equal(trainer_average(t), trainer_average(then), size);
+    trainer_free(t);
+    trainer_free(then);
+    net_free(net);
+    net_free(other);
+    free(x);
+}
+
+/* Which half of the image is bright. */
+static void test_learns(void **state) {
+    for (int cnn = 0; cnn < 2; cnn++) {
+        enum { N = 64, SIDE = 16 };
+        struct err e = {0};
+        struct net_spec spec;
+        static uint8_t x[N][SIDE][SIDE];
+        int label[N], right = 0;
+        float prob[N * 2], first = 0, last = 0;
+        for (int i = 0; i < N; i++) {
+            label[i] = i % 3 == 0;
+            for (int p = 0; p < SIDE * SIDE; p++)
+                x[i][p / SIDE][p % SIDE] = (uint8_t)(rand() % 120 + (p % SIDE < 8) * (label[i] ? 130 : 0) +
+                                                     (p % SIDE >= 8) * (label[i] ? 0 : 130));
+        }
+        (cnn ? net_spec_cnn : net_spec_mlp)(&spec, SIDE, SIDE, 1);
+        struct net *net = net_make(&spec, 2, 3, &e);
+        struct train_conf conf = {.rate = 0.02f, .momentum = 0.9f, .average = 0.9f, .batch = N, .threads = 2};
+        struct trainer *t = trainer_make(net, &conf, &e);
+        for (int i = 0; i < 40; i++) {
+            last = trainer_step(t, x[0][0], label, N);
+            if (i == 0) first = last;
+        }
+        struct net_run *run = net_run_make(net, N);
+        net_forward(run, trainer_average(t), x[0][0], N, prob);
+        for (int i = 0; i < N; i++) right += (prob[2 * i + 1] > prob[2 * i]) == label[i];
+        printf("%s: loss %.3f, then %.4f; %d of %d right\n", cnn ? "cnn" : "mlp", first, last, right, N);
+        assert_int_equal(right, N);
+        trainer_free(t);
+        net_run_free(run);
+        net_free(net);
+    }
+}
+
+static void test_grow(void **state) {
+    struct err e = {0};
+    struct net_spec spec;
+    int label[4];
+    net_spec_mlp(&spec, 5, 5, 1);
+    struct net *net = make_net(&spec, 3);
+    uint8_t *x = make_images(net, 4, label);
+    double *before = in_double(net), was[4][3], is[5];
+    for (int i = 0; i < 4; i++) ref_logits(net, before, x + i * 25, was[i]);
+    size_t count = net_param_count(net);
+    float *momentum = mem_alloc(count * sizeof *momentum);
+    for (size_t i = 0; i < count; i++) momentum[i] = 1;
+
+    if (net_grow(net, 5, 9, &e)) fail_msg("%s", e.text);
+    assert_int_equal(net_classes(net), 5);
+    assert_int_equal(net_param_count(net), count + 2 * 257);
+    assert_true(net_norm(net)->mean[0] == .3f);
+    double *after = in_double(net);
+    for (int i = 0; i < 4; i++) {
+        ref_logits(net, after, x + i * 25, is);
+        for (int c = 0; c < 3; c++) assert_true(fabs(is[c] - was[i][c]) < 1e-12);
+        assert_true(is[3] != is[4]);
+    }
+    struct net_run *run = net_run_make(net, 4);
+    float prob[20];
+    net_forward(run, NULL, x, 4, prob);
+    for (int i = 0; i < 4; i++)
+        assert_true(fabs(log(prob[5 * i] / prob[5 * i + 1]) - (was[i][0] - was[i][1])) < 1e-4);
+    float *grown = net_grow_array(net, 3, momentum, NULL), sum = 0;
+    for (size_t i = 0; i < net_param_count(net); i++) sum += grown[i];
+    assert_true(sum == (float)count);
+    assert_int_equal(net_grow(net, 4, 9, &e), ERR_BAD);
+    net_run_free(run);
+    net_free(net);
+    free(grown);
+    free(momentum);
+    free(before);
+    free(after);
+    free(x);
+}
+
+/* However the caller cuts a set of images, and however they come, the answers are the same but for rounding. */
+static void test_batches(void **state) {
+    enum { N = 300 };
+    struct err e = {0};
+    struct net_spec spec;
+    static int label[N];
+    net_spec_cnn(&spec, 20, 18, 3);
+    struct net *net = make_net(&spec, 7);
+    uint8_t *x = make_images(net, N, label);
+    size_t size = net_image_size(net);
+    float *a = mem_alloc(N * 7 * sizeof *a), *b = mem_alloc(N * 7 * sizeof *b), *f = mem_alloc(N * size * sizeof *f);
+    struct net_run *run = net_run_make(net, N), *small = net_run_make(net, 7);
+    const struct net_norm *norm = net_norm(net);
+    for (size_t i = 0; i < N * size; i++)
+        f[i] = ((float)x[i] / 255 - norm->mean[i % 3]) * norm->scale[i % 3];
+    net_forward(run, NULL, x, N, a);
+    for (int at = 0; at < N; at += 7)
+        net_forward(small, NULL, x + at * size, N - at < 7 ? N - at : 7, b + at * 7);
+    for (int i = 0; i < N * 7; i++) assert_true(fabsf(a[i] - b[i]) < 1e-5f);
+    net_forward_floats(run, NULL, f, N, b);
+    for (int i = 0; i < N * 7; i++) assert_true(fabsf(a[i] - b[i]) < 1e-5f);
+    struct net *same = net_make(&spec, 7, 1, &e), *also = net_make(&spec, 7, 1, &e);
+    assert_memory_equal(net_params(same), net_params(also), net_param_count(net) * sizeof(float));
+    net_free(same);
+    net_free(also);
+    net_run_free(run);
+    net_run_free(small);
+    net_free(net);
+    free(a);
+    free(b);
+    free(f);
+    free(x);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forward),    cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_huge_logits),
+        cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_learns),     cmocka_unit_test(test_grow),
+        cmocka_unit_test(test_batches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
