@@ -51,33 +51,53 @@ void clock_format(int64_t ms, char out[CLOCK_RFC3339_LEN + 1]) {
     out[CLOCK_RFC3339_LEN] = 0;
 }
 
+/* `n` digits at *p, which moves behind them; -1 when they are not there. */
+static int digits(const char **p, int n) {
+    int v = 0;
+    for (; n--; (*p)++) {
+        if (**p < '0' || **p > '9') return -1;
+        v = v * 10 + (**p - '0');
+    }
+    return v;
+}
+
+/* The same, from least to most, and the mark behind them (NULL: none) out of `marks`. */
+static bool field(const char **p, int n, int least, int most, const char *marks, int *out) {
+    *out = digits(p, n);
+    if (*out < least || *out > most) return false;
+    if (!marks) return true;
+    return **p && strchr(marks, *(*p)++);
+}
+
 enum err_kind clock_parse(struct bytes text, int64_t *ms, struct err *e) {
-    char s[48], zone = 0;
-    int y, mo, d, h, mi, sec, used = 0, zh = 0, zm = 0;
+    static const int month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    char s[48];
+    struct tm t = {0};
+    int year, zh = 0, zm = 0;
     if (!text.data || text.len >= sizeof s) goto bad;
     memcpy(s, text.data, text.len);
     s[text.len] = 0;
-    if (sscanf(s, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &y, &mo, &d, &h, &mi, &sec, &used) != 6 || !used)
+    const char *p = s;
+    if (!field(&p, 4, 0, 9999, "-", &year) || !field(&p, 2, 1, 12, "-", &t.tm_mon) ||
+        !field(&p, 2, 1, 31, "Tt ", &t.tm_mday) || !field(&p, 2, 0, 23, ":", &t.tm_hour) ||
+        !field(&p, 2, 0, 59, ":", &t.tm_min) || !field(&p, 2, 0, 60, NULL, &t.tm_sec))
         goto bad;
-    if (mo < 1 || mo > 12 || d < 1 || d > 31 || h > 23 || mi > 59 || sec > 60) goto bad;
-    if (h < 0 || mi < 0 || sec < 0 || y < 0) goto bad;
-    const char *p = s + used;
+    t.tm_year = year - 1900;
+    t.tm_mon--;
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (t.tm_mday > month_days[t.tm_mon] + (leap && t.tm_mon == 1)) goto bad;
     int64_t fraction = 0, unit = 100;
     if (*p == '.') {
         if (p[1] < '0' || p[1] > '9') goto bad;
         for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10) fraction += (*p - '0') * unit;
     }
-    zone = *p++;
-    if (zone == 'Z' || zone == 'z') {
-        if (*p) goto bad;
-    } else if (zone == '+' || zone == '-') {
-        int n = 0;
-        if (sscanf(p, "%2d:%2d%n", &zh, &zm, &n) != 2 || p[n] || zh > 23 || zm > 59) goto bad;
-        if (zh < 0 || zm < 0) goto bad;
-    } else {
+    char zone = *p++;
+    if (zone == '+' || zone == '-') {
+        if (!field(&p, 2, 0, 23, ":", &zh) || !field(&p, 2, 0, 59, NULL, &zm)) goto bad;
+    } else if (zone != 'Z' && zone != 'z') {
         goto bad;
     }
-    struct tm t = {.tm_year = y - 1900, .tm_mon = mo - 1, .tm_mday = d, .tm_hour = h, .tm_min = mi, .tm_sec = sec};
+    if (p != s + text.len) goto bad;
     int64_t offset = (int64_t)(zh * 60 + zm) * 60;
     *ms = ((int64_t)timegm(&t) - (zone == '-' ? -offset : offset)) * 1000 + fraction;
     return ERR_NONE;

@@ -42,24 +42,28 @@ static bool well_formed(const cJSON *v, int depth) {
     return !twice;
 }
 
-/* cJSON recurses a level a bracket: count them first, so that "[[[[…" cannot exhaust the stack. */
-static bool too_deep(struct bytes text) {
+/*
+ * What cJSON would take: it recurses a level a bracket, so that "[[[[…" could exhaust the stack, and a
+ * text ends for it at \u0000, so that two names or labels could look the same. NULL is fine.
+ */
+static const char *refused(struct bytes text) {
     const char *p = text.data;
     int depth = 0;
     bool quoted = false;
     for (size_t i = 0; i < text.len; i++) {
         if (quoted) {
+            if (text.len - i >= 6 && memcmp(p + i, "\\u0000", 6) == 0) return "a NUL in a text";
             if (p[i] == '\\') i++;
             else if (p[i] == '"') quoted = false;
         } else if (p[i] == '"') {
             quoted = true;
         } else if (p[i] == '[' || p[i] == '{') {
-            if (++depth > JSON_DEPTH) return true;
+            if (++depth > JSON_DEPTH) return "too many levels";
         } else if (p[i] == ']' || p[i] == '}') {
             depth--;
         }
     }
-    return false;
+    return NULL;
 }
 
 struct json *json_parse(struct bytes text, struct err *e) {
@@ -68,8 +72,9 @@ struct json *json_parse(struct bytes text, struct err *e) {
         err_bad(e, REASON_EMPTY, "no JSON: the value is empty");
         return NULL;
     }
-    if (too_deep(text)) {
-        err_bad(e, REASON_BAD_MESSAGE, "JSON of more than %d levels", JSON_DEPTH);
+    const char *why = refused(text);
+    if (why) {
+        err_bad(e, REASON_BAD_MESSAGE, "JSON with %s", why);
         return NULL;
     }
     cJSON *root = cJSON_ParseWithLengthOpts(text.data, text.len, &end, false);
@@ -158,11 +163,12 @@ enum err_kind json_get_int(const struct json *o, const char *name, bool need, in
         *out = (int64_t)d;
         return ERR_NONE;
     }
-    if (!cJSON_IsString(v) || !*v->valuestring) return wrong(name, "a whole number", e);
+    if (!cJSON_IsString(v)) return wrong(name, "a whole number", e);
+    const char *digits = v->valuestring + (*v->valuestring == '-');
     char *end;
     errno = 0;
     long long n = strtoll(v->valuestring, &end, 10);
-    if (*end || errno) return wrong(name, "a whole number", e);
+    if (*digits < '0' || *digits > '9' || *end || errno) return wrong(name, "a whole number", e);
     *out = n;
     return ERR_NONE;
 }

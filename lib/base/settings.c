@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,7 @@ static bool with_unit(const char *text, const struct unit *units, double *out) {
     for (; units->suffix; units++)
         if (strcasecmp(end, units->suffix) == 0) {
             *out = n * units->factor;
-            return true;
+            return *out < 9e18; /* fits an int64_t */
         }
     return false;
 }
@@ -110,7 +111,7 @@ static bool put(const struct setting *s, void *into, const char *text) {
     case SETTING_REAL:
         errno = 0;
         n = strtod(text, &end);
-        if (end == text || *end || errno) return false;
+        if (end == text || *end || errno || !isfinite(n)) return false;
         if (bounded && !(n >= s->least && n <= s->most)) return false;
         *(double *)field = n;
         return true;

@@ -27,6 +27,10 @@ struct images;
 struct images *images_open(struct redis *r, const char *prefix); /* both borrowed */
 void images_close(struct images *im);
 
+/* Whether this Redis may be trusted with images: ERR_AGAIN when it is away or would evict rows by itself;
+   a warning in the log when it has no append-only file. */
+enum err_kind images_check(struct images *im, struct err *e) MUST_CHECK;
+
 enum image_verdict { IMAGE_STORED, IMAGE_REPLAYED, IMAGE_DUPLICATE, IMAGE_REVISED };
 
 struct image_row {
@@ -42,7 +46,7 @@ struct image_put {
     /* the record that brought it */
     const char *cluster, *topic;
     int32_t partition;
-    int64_t offset;
+    int64_t offset, record_ms; /* its time tells it from one of a topic made anew */
     /* answers */
     enum image_verdict verdict;
     char name[ROW_HEX + 1];

@@ -1,0 +1,474 @@
+/*
+ * The row, little-endian:
+ *
+ *   u32  magic "DRI1"
+ *   u32  revision          the newest
+ *   u32  origin count      1..ORIGINS
+ *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision } of each
+ *                          revision, oldest first: which records wrote this row
+ *   i64  time              of the event, ms
+ *   u32  height, width, channels
+ *   u8   pixel hash [32]   SHA-256
+ *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that is not there
+ *   texts, then the pixels
+ *
+ * An origin is kept for every revision, so that a replay of an older one still finds itself and is answered
+ * as the first time. After ORIGINS corrections of one image the oldest is forgotten; a crash that repeats
+ * a record from before as many corrections of one image as that would take it for a new one.
+ */
+#include "lib/learn/images.h"
+
+#include "lib/base/log.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ORIGINS = 64, CHUNK = 512, EVICT_MOST = 4096, ABSENT = 0xffff, CAS_TRIES = 16 };
+static const uint32_t MAGIC = 0x31495244; /* "DRI1" */
+
+struct images {
+    struct redis *redis;
+    char *prefix;
+    struct buf row, key; /* scratch */
+};
+
+struct origin {
+    uint64_t log; /* of cluster and topic */
+    int64_t offset, record_ms;
+    uint32_t partition, revision;
+};
+
+struct row {
+    uint32_t revision, origin_count;
+    struct origin origins[ORIGINS];
+    struct image_row image;
+    struct hash pixels;
+};
+
+struct images *images_open(struct redis *r, const char *prefix) {
+    struct images *im = mem_zeroed(1, sizeof *im);
+    im->redis = r;
+    im->prefix = mem_copy(prefix, strlen(prefix));
+    return im;
+}
+
+void images_close(struct images *im) {
+    if (!im) return;
+    buf_free(&im->row);
+    buf_free(&im->key);
+    free(im->prefix);
+    free(im);
+}
+
+enum err_kind images_check(struct images *im, struct err *e) {
+    bool durable = true;
+    if (redis_check(im->redis, &durable, e)) return e->kind;
+    if (!durable) log_warn("Redis at %s has no append-only file: what it holds is gone when it restarts (appendonly yes)", redis_where(im->redis));
+    return ERR_NONE;
+}
+
+/* ---- names ---- */
+
+void images_row_name(struct bytes source, struct bytes id, char name[ROW_HEX + 1]) {
+    const struct bytes parts[] = {source, {"", 1}, id};
+    struct hash h = hash_of_parts(parts, 3);
+    hash_hex(&h, ROW_HEX / 2, name);
+}
+
+/* The first 52 bits of the name as a number in 0..1: ids are spread evenly by their hash. */
+enum split images_split(const char name[ROW_HEX + 1], double share) {
+    char head[14];
+    memcpy(head, name, 13);
+    head[13] = 0;
+    return (double)strtoull(head, NULL, 16) / 0x1p52 < share ? SPLIT_EVAL : SPLIT_TRAIN;
+}
+
+static struct bytes key_of(struct images *im, struct bytes model, const char *name) {
+    buf_clear(&im->key);
+    buf_printf(&im->key, "%simage:{%.*s}:%s", im->prefix, (int)model.len, (const char *)model.data, name);
+    return buf_bytes(&im->key);
+}
+
+static struct bytes index_of(struct images *im, struct bytes model) {
+    buf_clear(&im->key);
+    buf_printf(&im->key, "%simages:{%.*s}", im->prefix, (int)model.len, (const char *)model.data);
+    return buf_bytes(&im->key);
+}
+
+/* ---- the row ---- */
+
+static void put32(struct buf *b, uint32_t v) {
+    unsigned char x[4];
+    for (int i = 0; i < 4; i++) x[i] = (unsigned char)(v >> 8 * i);
+    buf_add(b, x, sizeof x);
+}
+
+static void put64(struct buf *b, uint64_t v) {
+    put32(b, (uint32_t)v);
+    put32(b, (uint32_t)(v >> 32));
+}
+
+static void put_length(struct buf *b, struct bytes text) {
+    uint32_t n = text.data ? (uint32_t)text.len : ABSENT;
+    unsigned char x[2] = {(unsigned char)n, (unsigned char)(n >> 8)};
+    buf_add(b, x, sizeof x);
+}
+
+static void encode(const struct row *r, struct buf *b) {
+    const struct image_row *im = &r->image;
+    buf_clear(b);
+    put32(b, MAGIC);
+    put32(b, r->revision);
+    put32(b, r->origin_count);
+    for (uint32_t i = 0; i < r->origin_count; i++) {
+        put64(b, r->origins[i].log);
+        put64(b, (uint64_t)r->origins[i].offset);
+        put64(b, (uint64_t)r->origins[i].record_ms);
+        put32(b, r->origins[i].partition);
+        put32(b, r->origins[i].revision);
+    }
+    put64(b, (uint64_t)im->time_ms);
+    put32(b, (uint32_t)im->height);
+    put32(b, (uint32_t)im->width);
+    put32(b, (uint32_t)im->channels);
+    buf_add(b, r->pixels.bytes, HASH_LEN);
+    const struct bytes texts[] = {im->id, im->source, im->label, im->filename};
+    for (int i = 0; i < 4; i++) put_length(b, texts[i]);
+    for (int i = 0; i < 4; i++) buf_add(b, texts[i].data, texts[i].data ? texts[i].len : 0);
+    buf_add(b, im->pixels.data, im->pixels.len);
+}
+
+/* Reads on from *at; false at the end. */
+static bool take(const unsigned char **at, const unsigned char *end, void *to, size_t n) {
+    if ((size_t)(end - *at) < n) return false;
+    memcpy(to, *at, n);
+    *at += n;
+    return true;
+}
+
+static bool take64(const unsigned char **at, const unsigned char *end, uint64_t *v, int bytes) {
+    unsigned char x[8];
+    if (!take(at, end, x, (size_t)bytes)) return false;
+    *v = 0;
+    for (int i = 0; i < bytes; i++) *v |= (uint64_t)x[i] << 8 * i;
+    return true;
+}
+
+static bool take_text(const unsigned char **at, const unsigned char *end, uint64_t n, struct bytes *text) {
+    *text = (struct bytes){0};
+    if (n == ABSENT) return true;
+    if ((size_t)(end - *at) < n) return false;
+    *text = (struct bytes){*at, n};
+    *at += n;
+    return true;
+}
+
+static bool parse(struct bytes data, struct row *r) {
+    const unsigned char *at = data.data, *end = at + data.len;
+    uint64_t magic, n, x[4], length[4];
+    if (!take64(&at, end, &magic, 4) || magic != MAGIC || !take64(&at, end, &x[0], 4) || !take64(&at, end, &n, 4) || n < 1 || n > ORIGINS) return false;
+    r->revision = (uint32_t)x[0];
+    r->origin_count = (uint32_t)n;
+    for (uint64_t i = 0; i < n; i++) {
+        struct origin *o = &r->origins[i];
+        if (!take64(&at, end, &o->log, 8) || !take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 8) || !take64(&at, end, &x[2], 4) || !take64(&at, end, &x[3], 4))
+            return false;
+        o->offset = (int64_t)x[0];
+        o->record_ms = (int64_t)x[1];
+        o->partition = (uint32_t)x[2];
+        o->revision = (uint32_t)x[3];
+    }
+    struct image_row *im = &r->image;
+    *im = (struct image_row){0};
+    if (!take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 4) || !take64(&at, end, &x[2], 4) || !take64(&at, end, &x[3], 4)) return false;
+    im->time_ms = (int64_t)x[0];
+    im->height = (int)x[1];
+    im->width = (int)x[2];
+    im->channels = (int)x[3];
+    if (!take(&at, end, r->pixels.bytes, HASH_LEN)) return false;
+    for (int i = 0; i < 4; i++)
+        if (!take64(&at, end, &length[i], 2)) return false;
+    struct bytes *const texts[] = {&im->id, &im->source, &im->label, &im->filename};
+    for (int i = 0; i < 4; i++)
+        if (!take_text(&at, end, length[i], texts[i])) return false;
+    im->pixels = (struct bytes){at, (size_t)(end - at)};
+    return im->pixels.len == x[1] * x[2] * x[3];
+}
+
+static enum err_kind parse_or_say(struct images *im, struct bytes data, struct row *r, struct err *e) {
+    if (parse(data, r)) return ERR_NONE;
+    return err_fatal(e, "%s in Redis at %s is not a row of Darkroom's, or of a newer one", im->key.data, redis_where(im->redis));
+}
+
+/* ---- storing ---- */
+
+static uint64_t log_of(const struct image_put *p) {
+    const struct bytes parts[] = {bytes_of(p->cluster), {"", 1}, bytes_of(p->topic)};
+    struct hash h = hash_of_parts(parts, 3);
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++) v |= (uint64_t)h.bytes[i] << 8 * i;
+    return v;
+}
+
+static struct origin origin_of(const struct image_put *p, uint64_t log) {
+    return (struct origin){log, p->offset, p->record_ms, (uint32_t)p->partition, 1};
+}
+
+static bool same_text(struct bytes a, struct bytes b) {
+    return !a.data == !b.data && bytes_equal(a, b);
+}
+
+/* What the record is, given the row that was there. */
+static void judge(const struct row *was, const struct origin *o, struct image_put *p) {
+    const struct origin *newest = &was->origins[was->origin_count - 1];
+    for (uint32_t i = 0; i < was->origin_count; i++) {
+        const struct origin *k = &was->origins[i];
+        if (k->log == o->log && k->partition == o->partition && k->offset == o->offset && k->record_ms == o->record_ms) {
+            p->verdict = IMAGE_REPLAYED;
+            p->revision = k->revision;
+            return;
+        }
+    }
+    p->revision = was->revision;
+    p->verdict = IMAGE_DUPLICATE;
+    /* Passed already, and it left no revision. The time tells it from a topic made anew, whose offsets
+       begin again but whose records are younger. */
+    if (newest->log == o->log && newest->partition == o->partition && o->offset < newest->offset && o->record_ms <= newest->record_ms) return;
+    if (hash_equal(&was->pixels, &p->pixels) && same_text(was->image.label, p->row.label) && was->image.height == p->row.height &&
+        was->image.width == p->row.width)
+        return;
+    p->verdict = IMAGE_REVISED;
+    p->revision = was->revision + 1;
+}
+
+static void encode_first(const struct image_put *p, const struct origin *o, struct buf *out) {
+    struct row r = {.revision = 1, .origin_count = 1, .origins = {*o}, .image = p->row, .pixels = p->pixels};
+    encode(&r, out);
+}
+
+/* The row after a revision: the origins of before and this one. */
+static void encode_next(const struct row *was, const struct image_put *p, const struct origin *o, struct buf *out) {
+    struct row r = {.revision = was->revision + 1, .image = p->row, .pixels = p->pixels};
+    uint32_t from = was->origin_count == ORIGINS ? 1 : 0;
+    for (uint32_t i = from; i < was->origin_count; i++) r.origins[r.origin_count++] = was->origins[i];
+    r.origins[r.origin_count] = *o;
+    r.origins[r.origin_count++].revision = r.revision;
+    encode(&r, out);
+}
+
+static void queue_set(struct images *im, struct bytes key, struct bytes row) {
+    redis_put(im->redis, 5, (const struct bytes[]){BYTES("SET"), key, row, BYTES("NX"), BYTES("GET")});
+}
+
+static void queue_index(struct images *im, const struct image_put *p) {
+    char score[24];
+    snprintf(score, sizeof score, "%lld", (long long)p->record_ms);
+    redis_put(im->redis, 5, (const struct bytes[]){BYTES("ZADD"), index_of(im, p->row.model), BYTES("NX"), bytes_of(score), bytes_of(p->name)});
+}
+
+/* Replaces a row only while it begins (revision and origins) as the one that was read. */
+static struct redis_script replace_script = {
+    "if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end "
+    "redis.call('SET', KEYS[1], ARGV[2]) return 1", ""};
+
+/* One record by itself, against the row as it is now. */
+static enum err_kind put_alone(struct images *im, struct image_put *p, const struct origin *o, struct err *e) {
+    for (int i = 0; i < CAS_TRIES; i++) {
+        struct redis_reply reply;
+        struct row was;
+        struct bytes key = key_of(im, p->row.model, p->name);
+        encode_first(p, o, &im->row);
+        if (redis_do(im->redis, &reply, e, 5, (const struct bytes[]){BYTES("SET"), key, buf_bytes(&im->row), BYTES("NX"), BYTES("GET")})) return e->kind;
+        if (reply.type == REDIS_NIL) {
+            p->verdict = IMAGE_STORED;
+            p->revision = 1;
+            return ERR_NONE;
+        }
+        if (parse_or_say(im, reply.text, &was, e)) return e->kind;
+        judge(&was, o, p);
+        if (p->verdict != IMAGE_REVISED) return ERR_NONE;
+        char *begin = mem_copy(reply.text.data, 12 + 32 * (size_t)was.origin_count);
+        encode_next(&was, p, o, &im->row);
+        enum err_kind kind = redis_script(im->redis, &replace_script, &reply, e, 1, 3, (const struct bytes[]){
+            key, {begin, 12 + 32 * (size_t)was.origin_count}, buf_bytes(&im->row)});
+        free(begin);
+        if (kind) return kind;
+        if (reply.integer == 1) return ERR_NONE;
+    }
+    return err_again(e, "image %s changes faster than it can be corrected: another worker writes it too", p->name);
+}
+
+static enum err_kind note_models(struct images *im, const struct image_put *list, size_t n, struct err *e) {
+    struct redis_reply reply;
+    char key[256];
+    snprintf(key, sizeof key, "%smodels", im->prefix);
+    for (size_t i = 0; i < n; i++) {
+        if (i && bytes_equal(list[i].row.model, list[i - 1].row.model)) continue;
+        redis_put(im->redis, 3, (const struct bytes[]){BYTES("SADD"), bytes_of(key), list[i].row.model});
+    }
+    while (redis_unread(im->redis))
+        if (redis_next(im->redis, &reply, e)) return e->kind;
+    return ERR_NONE;
+}
+
+enum err_kind images_put(struct images *im, struct image_put *list, size_t n, struct err *e) {
+    if (!n) return ERR_NONE;
+    uint64_t log = log_of(&list[0]); /* one call's records are of one topic */
+    bool revised = false;
+    redis_reset(im->redis);
+    for (size_t i = 0; i < n; i++) {
+        struct image_put *p = &list[i];
+        struct origin o = origin_of(p, log);
+        images_row_name(p->row.source, p->row.id, p->name);
+        p->pixels = hash_of(p->row.pixels);
+        encode_first(p, &o, &im->row);
+        queue_set(im, key_of(im, p->row.model, p->name), buf_bytes(&im->row));
+        queue_index(im, p); /* also when the row is there: a crash may have come between the two */
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct image_put *p = &list[i];
+        struct origin o = origin_of(p, log);
+        struct redis_reply reply;
+        struct row was;
+        if (redis_next(im->redis, &reply, e)) return e->kind;
+        if (reply.type == REDIS_NIL) {
+            p->verdict = IMAGE_STORED;
+            p->revision = 1;
+        } else {
+            key_of(im, p->row.model, p->name);
+            if (parse_or_say(im, reply.text, &was, e)) return e->kind;
+            judge(&was, &o, p);
+            revised |= p->verdict == IMAGE_REVISED;
+        }
+        if (redis_next(im->redis, &reply, e)) return e->kind;
+    }
+    /* A correction changes the row, so what follows it is judged anew, in order. */
+    for (size_t i = 0; revised && i < n; i++) {
+        struct origin o = origin_of(&list[i], log);
+        if (list[i].verdict != IMAGE_STORED && put_alone(im, &list[i], &o, e)) return e->kind;
+    }
+    return note_models(im, list, n, e);
+}
+
+/* ---- keeping ---- */
+
+/* Row first, then its place in the index: a cut between the two leaves a name without a row, which the next
+   call removes. One script, so no revision can come between. */
+static struct redis_script evict_script = {
+    "local function drop(names) for i = 1, #names do redis.call('DEL', ARGV[1] .. names[i]) redis.call('ZREM', KEYS[1], names[i]) end return #names end "
+    "local over, gone = 0, 0 "
+    "if tonumber(ARGV[2]) > 0 then over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[2]) end "
+    "if over > 0 then gone = drop(redis.call('ZRANGE', KEYS[1], 0, math.min(over, tonumber(ARGV[4])) - 1)) end "
+    "if ARGV[3] ~= '' then gone = gone + drop(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3], 'LIMIT', 0, ARGV[4])) end "
+    "return gone", ""};
+
+enum err_kind images_keep(struct images *im, struct bytes model, const struct spec *spec, int64_t now_ms, int64_t *removed, struct err *e) {
+    struct redis_reply reply;
+    char most[24], oldest[24] = "", limit[12];
+    *removed = 0;
+    if (!spec->keep_images && !spec->keep_age_ms) return ERR_NONE;
+    snprintf(most, sizeof most, "%lld", (long long)spec->keep_images);
+    snprintf(limit, sizeof limit, "%d", EVICT_MOST);
+    if (spec->keep_age_ms) snprintf(oldest, sizeof oldest, "%lld", (long long)(now_ms - spec->keep_age_ms));
+    struct bytes stem = key_of(im, model, "");
+    char *rows = mem_copy(stem.data, stem.len);
+    enum err_kind kind = redis_script(im->redis, &evict_script, &reply, e, 1, 5, (const struct bytes[]){
+        index_of(im, model), bytes_of(rows), bytes_of(most), bytes_of(oldest), bytes_of(limit)});
+    free(rows);
+    if (!kind) *removed = reply.integer;
+    return kind;
+}
+
+/* ---- reading ---- */
+
+struct get_all {
+    enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row, int64_t revision, struct err *e);
+    void *ctx;
+    struct bytes model;
+};
+
+static enum err_kind give(struct images *im, const struct get_all *g, size_t i, const struct redis_reply *r, struct err *e) {
+    struct row row;
+    if (r->type == REDIS_NIL) return g->each(g->ctx, i, NULL, 0, e);
+    if (parse_or_say(im, r->text, &row, e)) return e->kind;
+    row.image.model = g->model;
+    return g->each(g->ctx, i, &row.image, row.revision, e);
+}
+
+enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1], size_t n,
+                         enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row, int64_t revision, struct err *e),
+                         void *ctx, struct err *e) {
+    const struct get_all g = {each, ctx, model};
+    struct bytes words[CHUNK + 1] = {BYTES("MGET")};
+    struct arena a = {0};
+    for (size_t at = 0; at < n && !e->kind; at += CHUNK) {
+        size_t count = n - at < CHUNK ? n - at : CHUNK;
+        struct redis_reply reply;
+        arena_reset(&a);
+        for (size_t i = 0; i < count; i++) words[i + 1] = arena_copy(&a, key_of(im, model, names[at + i]));
+        if (redis_do(im->redis, &reply, e, (int)count + 1, words)) break;
+        if (reply.type != REDIS_ARRAY || reply.count != count) {
+            err_fatal(e, "Redis at %s answered MGET of %zu keys with %zu values", redis_where(im->redis), count, reply.count);
+            break;
+        }
+        for (size_t i = 0; i < count; i++)
+            if (give(im, &g, at + i, &reply.items[i], e)) break;
+    }
+    arena_free(&a);
+    return e->kind;
+}
+
+struct with_names {
+    enum err_kind (*each)(void *ctx, const char *name, const struct image_row *row, int64_t revision, struct err *e);
+    void *ctx;
+    const char (*names)[ROW_HEX + 1];
+};
+
+static enum err_kind give_named(void *ctx, size_t i, const struct image_row *row, int64_t revision, struct err *e) {
+    const struct with_names *w = ctx;
+    return row ? w->each(w->ctx, w->names[i], row, revision, e) : ERR_NONE;
+}
+
+enum err_kind images_each(struct images *im, struct bytes model,
+                          enum err_kind (*each)(void *ctx, const char *name, const struct image_row *row, int64_t revision, struct err *e),
+                          void *ctx, struct err *e) {
+    char names[CHUNK][ROW_HEX + 1];
+    for (size_t at = 0;; at += CHUNK) {
+        struct redis_reply reply;
+        char from[24], to[24];
+        size_t n = 0;
+        snprintf(from, sizeof from, "%zu", at);
+        snprintf(to, sizeof to, "%zu", at + CHUNK - 1);
+        if (redis_do(im->redis, &reply, e, 4, (const struct bytes[]){BYTES("ZRANGE"), index_of(im, model), bytes_of(from), bytes_of(to)})) return e->kind;
+        if (!reply.count) return ERR_NONE;
+        for (size_t i = 0; i < reply.count; i++)
+            if (reply.items[i].text.len == ROW_HEX) snprintf(names[n++], ROW_HEX + 1, "%s", (const char *)reply.items[i].text.data);
+        struct with_names w = {each, ctx, (const char (*)[ROW_HEX + 1])names};
+        if (images_get(im, model, w.names, n, give_named, &w, e)) return e->kind;
+    }
+}
+
+enum err_kind images_count(struct images *im, struct bytes model, int64_t *count, struct err *e) {
+    struct redis_reply reply;
+    if (redis_do(im->redis, &reply, e, 2, (const struct bytes[]){BYTES("ZCARD"), index_of(im, model)})) return e->kind;
+    *count = reply.integer;
+    return ERR_NONE;
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(((const struct bytes *)a)->data, ((const struct bytes *)b)->data);
+}
+
+enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n, struct err *e) {
+    struct redis_reply reply;
+    char key[256];
+    snprintf(key, sizeof key, "%smodels", im->prefix);
+    if (redis_do(im->redis, &reply, e, 2, (const struct bytes[]){BYTES("SMEMBERS"), bytes_of(key)})) return e->kind;
+    *models = arena_alloc(a, reply.count * sizeof **models);
+    *n = reply.count;
+    for (size_t i = 0; i < *n; i++) (*models)[i] = arena_copy(a, reply.items[i].text);
+    qsort(*models, *n, sizeof **models, by_text);
+    return ERR_NONE;
+}

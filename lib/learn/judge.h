@@ -1,0 +1,35 @@
+/*
+ * judge: how good a version is on held-out images, and which of two versions should serve.
+ */
+#ifndef DARKROOM_LEARN_JUDGE_H
+#define DARKROOM_LEARN_JUDGE_H
+
+#include "lib/learn/images.h"
+#include "lib/learn/registry.h"
+#include "lib/nn/model.h"
+
+/* Called between steps of long work; what it returns is returned at once when it is not 0. */
+struct alive {
+    enum err_kind (*still)(void *ctx, struct err *e);
+    void *ctx;
+};
+
+/*
+ * The named rows, answered with `params` (NULL: the model's own weights). A row that is gone, has no label
+ * or another shape is left out; a label that the model does not know is a wrong answer. Without any image
+ * left everything is NAN.
+ */
+enum err_kind judge_score(struct images *im, struct bytes name, const struct model *model, const float *params,
+                          const char (*rows)[ROW_HEX + 1], size_t n, const struct alive *alive,
+                          struct metrics *out, struct err *e) MUST_CHECK;
+
+/*
+ * The challenger against what serves now (served.version 0: nothing does), both on the images that the
+ * challenger's lineage holds out. Promoted unless its accuracy is worse. Fills everything of *out but
+ * time_ms; texts live in the arena. ERR_BAD when the challenger's artifacts are gone or damaged.
+ */
+enum err_kind judge_challenger(struct registry *g, struct images *im, const struct trained *challenger,
+                               const struct deployed *served, const struct alive *alive, struct arena *a,
+                               struct deployed *out, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,156 @@
+#include "lib/learn/registry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct registry {
+    struct redis *redis;
+    char *prefix;
+    char key[400];
+};
+
+struct registry *registry_open(struct redis *r, const char *prefix) {
+    struct registry *g = mem_zeroed(1, sizeof *g);
+    g->redis = r;
+    g->prefix = mem_copy(prefix, strlen(prefix));
+    return g;
+}
+
+void registry_close(struct registry *g) {
+    if (!g) return;
+    free(g->prefix);
+    free(g);
+}
+
+static struct bytes artifact_key(struct registry *g, struct bytes name) {
+    snprintf(g->key, sizeof g->key, "%sartifact:%.*s", g->prefix, (int)name.len, (const char *)name.data);
+    return bytes_of(g->key);
+}
+
+static struct bytes model_key(struct registry *g, struct bytes model, const char *what, char out[400]) {
+    snprintf(out, 400, "%smodel:{%.*s}:%s", g->prefix, (int)model.len, (const char *)model.data, what);
+    return bytes_of(out);
+}
+
+/* ---- artifacts ---- */
+
+enum err_kind registry_put_artifact(struct registry *g, struct bytes data, char name[HASH_HEX + 1], struct err *e) {
+    struct redis_reply reply;
+    struct hash h = hash_of(data);
+    hash_hex(&h, HASH_LEN, name);
+    return redis_do(g->redis, &reply, e, 4, (const struct bytes[]){BYTES("SET"), artifact_key(g, bytes_of(name)), data, BYTES("NX")});
+}
+
+enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struct buf *out, struct err *e) {
+    struct redis_reply reply;
+    struct hash want, have;
+    if (!hash_from_hex(name, &want)) return err_bad(e, REASON_BAD_MODEL_FILE, "an artifact's name must be %d hex digits", HASH_HEX);
+    if (redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("GET"), artifact_key(g, name)})) return e->kind;
+    if (reply.type == REDIS_NIL) return err_bad(e, REASON_BAD_MODEL_FILE, "artifact %.12s is not in Redis at %s", (const char *)name.data, redis_where(g->redis));
+    have = hash_of(reply.text);
+    if (!hash_equal(&want, &have))
+        return err_bad(e, REASON_BAD_MODEL_FILE, "artifact %.12s in Redis at %s is damaged: its bytes have another SHA-256", (const char *)name.data, redis_where(g->redis));
+    buf_clear(out);
+    buf_add(out, reply.text.data, reply.text.len);
+    return ERR_NONE;
+}
+
+enum err_kind registry_remove_artifact(struct registry *g, struct bytes name, struct err *e) {
+    struct redis_reply reply;
+    return redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("DEL"), artifact_key(g, name)});
+}
+
+/* ---- versions ---- */
+
+enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version, struct arena *a, struct trained *out, struct err *e) {
+    struct redis_reply reply;
+    char key[400], number[24];
+    snprintf(number, sizeof number, "%lld", (long long)version);
+    if (redis_do(g->redis, &reply, e, 3, (const struct bytes[]){BYTES("HGET"), model_key(g, model, "versions", key), bytes_of(number)})) return e->kind;
+    if (reply.type == REDIS_NIL)
+        return err_bad(e, REASON_BAD_MODEL, "model %.*s has no version %s", (int)model.len, (const char *)model.data, number);
+    return trained_decode(reply.text, a, out, e);
+}
+
+static int64_t number_of(struct bytes text) {
+    char digits[24] = "";
+    if (text.data && text.len < sizeof digits) memcpy(digits, text.data, text.len);
+    return strtoll(digits, NULL, 10);
+}
+
+enum err_kind registry_head(struct registry *g, struct bytes model, struct arena *a, struct trained *out, struct err *e) {
+    struct redis_reply reply;
+    char key[400];
+    *out = (struct trained){.model = model};
+    if (redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("GET"), model_key(g, model, "head", key)})) return e->kind;
+    if (reply.type == REDIS_NIL) return ERR_NONE;
+    return registry_version(g, model, number_of(reply.text), a, out, e);
+}
+
+static int by_version(const void *a, const void *b) {
+    int64_t x = ((const struct trained *)a)->version, y = ((const struct trained *)b)->version;
+    return x < y ? -1 : x > y;
+}
+
+enum err_kind registry_versions(struct registry *g, struct bytes model, struct arena *a, struct trained **out, size_t *n, struct err *e) {
+    struct redis_reply reply;
+    char key[400];
+    *n = 0;
+    if (redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("HVALS"), model_key(g, model, "versions", key)})) return e->kind;
+    *out = arena_alloc(a, reply.count * sizeof **out);
+    for (size_t i = 0; i < reply.count; i++)
+        if (trained_decode(reply.items[i].text, a, &(*out)[(*n)++], e)) return e->kind;
+    qsort(*out, *n, sizeof **out, by_version);
+    return ERR_NONE;
+}
+
+enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches, size_t n, int64_t *versions, struct err *e) {
+    struct redis_reply reply;
+    char key[400];
+    if (!n) return ERR_NONE;
+    struct bytes *words = mem_alloc((n + 2) * sizeof *words);
+    words[0] = BYTES("HMGET");
+    words[1] = model_key(g, model, "batches", key);
+    memcpy(words + 2, batches, n * sizeof *words);
+    enum err_kind kind = redis_do(g->redis, &reply, e, (int)n + 2, words);
+    free(words);
+    for (size_t i = 0; !kind && i < n && i < reply.count; i++) versions[i] = reply.items[i].type == REDIS_NIL ? 0 : number_of(reply.items[i].text);
+    return kind;
+}
+
+static struct redis_script publish_script = {
+    "local head = redis.call('GET', KEYS[1]) or '0' "
+    "if head == ARGV[2] and redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[3] then return 1 end "
+    "if head ~= ARGV[1] then return 0 end "
+    "redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) "
+    "for i = 5, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
+    "redis.call('SADD', KEYS[4], ARGV[4]) "
+    "redis.call('SET', KEYS[1], ARGV[2]) return 1", ""};
+
+enum err_kind registry_publish(struct registry *g, const struct trained *m, struct err *e) {
+    struct redis_reply reply;
+    struct buf message = {0};
+    char keys[3][400], models[400], parent[24], version[24];
+    struct bytes *words = mem_alloc((8 + m->batch_count) * sizeof *words);
+    trained_encode(m, &message);
+    snprintf(parent, sizeof parent, "%lld", (long long)m->parent);
+    snprintf(version, sizeof version, "%lld", (long long)m->version);
+    snprintf(models, sizeof models, "%smodels", g->prefix);
+    words[0] = model_key(g, m->model, "head", keys[0]);
+    words[1] = model_key(g, m->model, "versions", keys[1]);
+    words[2] = model_key(g, m->model, "batches", keys[2]);
+    words[3] = bytes_of(models);
+    words[4] = bytes_of(parent);
+    words[5] = bytes_of(version);
+    words[6] = buf_bytes(&message);
+    words[7] = m->model;
+    memcpy(words + 8, m->batches, m->batch_count * sizeof *words);
+    enum err_kind kind = redis_script(g->redis, &publish_script, &reply, e, 4, (int)(8 + m->batch_count), words);
+    free(words);
+    buf_free(&message);
+    if (kind) return kind;
+    if (reply.integer != 1)
+        return err_again(e, "model %.*s has gone on from version %s meanwhile: another trainer has its batches", (int)m->model.len, (const char *)m->model.data, parent);
+    return ERR_NONE;
+}

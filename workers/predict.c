@@ -1,0 +1,168 @@
+/*
+ * predict: predictions.requests -> predictions.results. Follows models.deployed, keeps the served version of
+ * every model in memory, and answers each request with label, probabilities, version and hash. What waits
+ * is answered in one forward pass a model; answers leave in the order of the requests.
+ *
+ * How it fails: a request that cannot be answered (bad image, no such model, expired, …) gets an error result
+ * at once. A new version is loaded beside the old one and takes its place between two passes; when it
+ * cannot be loaded the old one goes on answering and the load is tried again. A crash repeats requests
+ * whose answers were not committed: each has one answer (delivery=at-least-once: one or more, same id).
+ */
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/image/resize.h"
+#include "lib/learn/served.h"
+#include "lib/nn/matmul.h"
+#include "lib/stage/stage.h"
+#include "proto/messages.h"
+
+#include <stdlib.h>
+
+enum { SLICE = 256 }; /* images of one forward pass: what a model needs in memory is bounded */
+
+struct predict {
+    const char *redis_url;
+    int64_t max_pixels;
+    struct served_models *models;
+    struct image_limits limits;
+    struct image image; /* used again for every request */
+};
+
+static const struct setting settings[] = {
+    REDIS_SETTING(struct predict, redis_url),
+    {"max-pixels", SETTING_INT, offsetof(struct predict, max_pixels), "16777216",
+     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9, 0},
+    {0}};
+
+static enum err_kind open_(void *state, struct err *e) {
+    struct predict *p = state;
+    p->limits = image_default_limits;
+    p->limits.max_pixels = p->max_pixels;
+    if (!p->models && !(p->models = served_open(p->redis_url, topics_prefix_now(), SLICE, e))) return e->kind;
+    return ERR_NONE;
+}
+
+static enum err_kind on_update(void *state, const struct record *r, struct err *e) {
+    struct predict *p = state;
+    return served_update(p->models, r->key, r->value, e);
+}
+
+struct request {
+    struct event ev;
+    struct served *by; /* NULL: refused, for `why` */
+    int at;            /* row of its model's pass */
+    struct err why;
+};
+
+/* Reads a request and puts its image into the next row of its model's pass. */
+static enum err_kind accept(struct predict *p, const struct record *r, struct out *out, struct request *q, struct err *e) {
+    if (event_read(r, out_arena(out), &q->ev, e)) return e->kind;
+    if (q->ev.expires_ms >= 0 && clock_now_ms() > q->ev.expires_ms)
+        return err_bad(e, REASON_EXPIRED, "ce_expirytime passed %lld ms ago", (long long)(clock_now_ms() - q->ev.expires_ms));
+    struct served *by = served_find(p->models, q->ev.model, e);
+    if (!by) return e->kind;
+    const struct net_spec *net = net_spec(by->model.net);
+    if (image_decode(r->value, net->channels, by->alpha, &p->limits, &p->image, e)) return e->kind;
+    image_fit(&p->image, net->width, net->height, by->x + (size_t)by->waiting * by->size);
+    q->at = by->waiting++;
+    q->by = by;
+    return ERR_NONE;
+}
+
+static struct result result_of(const struct request *q) {
+    struct result m = {.id = q->ev.id, .model = q->ev.model};
+    if (!q->by) {
+        m.reason = bytes_of(reason_code(q->why.reason));
+        m.text = bytes_of(q->why.text);
+        return m;
+    }
+    const struct served *by = q->by;
+    const float *prob = by->prob + (size_t)q->at * by->classes;
+    int best = 0;
+    for (int k = 1; k < by->classes; k++)
+        if (prob[k] > prob[best]) best = k;
+    m.version = by->version;
+    m.artifact = bytes_of(by->artifact);
+    m.label = bytes_of(by->model.labels[best]);
+    m.probability = (double)prob[best];
+    m.labels = (const char *const *)by->model.labels;
+    m.probabilities = prob;
+    m.label_count = (size_t)by->classes;
+    return m;
+}
+
+/* The event's id comes from the request's place in its topic: the same however often it is repeated. */
+static enum err_kind answer(const struct record *r, const struct request *q, struct buf *json, struct out *out, struct err *e) {
+    struct arena *a = out_arena(out);
+    struct result m = result_of(q);
+    buf_clear(json);
+    result_encode(&m, json);
+    struct event ev = {.id = bytes_of(arena_printf(a, "%s/%d/%lld", r->topic, r->partition, (long long)r->offset)),
+                       .source = BYTES("darkroom/predict"), .subject = q->ev.subject, .model = q->ev.model,
+                       .type = q->by ? BYTES("darkroom.prediction") : BYTES("darkroom.prediction.error"),
+                       .content_type = bytes_of(topic_info(PREDICTIONS_RESULTS)->content_type), .time_ms = clock_now_ms()};
+    struct record result = {.key = r->key, .value = buf_bytes(json), .time_ms = -1};
+    struct bytes reply = event_reply_to(r);
+    event_write(&ev, r, a, &result);
+    return reply.data && q->why.reason != REASON_REPLY_TOPIC ? out_reply(out, reply, &result, e) : out_send(out, PREDICTIONS_RESULTS, &result, e);
+}
+
+static enum err_kind answer_slice(struct predict *p, const struct record *in, size_t n, struct out *out, struct err *e) {
+    struct request *list = arena_alloc(out_arena(out), n * sizeof *list);
+    struct buf json = {0};
+    for (size_t i = 0; i < n; i++) {
+        list[i] = (struct request){0};
+        err_clear(e);
+        if (accept(p, &in[i], out, &list[i], e)) list[i].why = *e;
+    }
+    served_run(p->models);
+    for (size_t i = 0; i < n; i++) {
+        err_clear(e);
+        if (answer(&in[i], &list[i], &json, out, e) == ERR_BAD) { /* its reply topic is not allowed */
+            list[i] = (struct request){.ev = list[i].ev, .why = *e};
+            if (answer(&in[i], &list[i], &json, out, e)) break;
+        }
+        if (e->kind >= ERR_AGAIN) break;
+        stage_count(out, list[i].by ? "answered" : "error_results", 1);
+    }
+    buf_free(&json);
+    if (e->kind == ERR_BAD) err_clear(e);
+    return e->kind;
+}
+
+static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out, struct err *e) {
+    for (size_t i = 0; i < n; i += SLICE)
+        if (answer_slice(state, in + i, n - i < SLICE ? n - i : SLICE, out, e)) return e->kind;
+    return ERR_NONE;
+}
+
+static void close_(void *state) {
+    struct predict *p = state;
+    image_free(&p->image);
+    served_close(p->models);
+}
+
+static const struct stage predict = {
+    .name = "predict",
+    .what = "predictions.requests -> predictions.results: answers by the served models",
+    .in = PREDICTIONS_REQUESTS,
+    .out = {PREDICTIONS_RESULTS},
+    .watch = MODELS_DEPLOYED,
+    .max_records = 2048,
+    .max_bytes = 16 << 20,
+    .overlap = true,
+    .may_repeat = true,
+    .replies = true,
+    .settings = settings,
+    .state_size = sizeof(struct predict),
+    .counters = {"answered", "error_results"},
+    .open = open_,
+    .handle = handle,
+    .on_update = on_update,
+    .close = close_,
+};
+
+int main(int argc, char **argv) {
+    matmul_choose_kernels(argc, argv);
+    return stage_main(&predict, argc, argv);
+}
