@@ -4,11 +4,14 @@
  * many times the image, so it is made a piece at a time, small enough to stay in the cache; a piece is a number
  * of strips, and a strip is the rows of positions that one row of the pool's output needs. Pieces cross
  * from image to image, so small images make large products too.
+ *
+ * Where it can, and where there are images enough, wino.c takes a shorter way.
  */
 #include "lib/nn/layers.h"
 
 #include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
+#include "lib/nn/wino.h"
 
 #include <string.h>
 
@@ -30,9 +33,10 @@ static struct shape shape_of(const struct layer *l) {
 }
 
 size_t conv_scratch(const struct layer *l, bool train) {
-    (void)train;
     struct shape s = shape_of(l);
-    return (size_t)s.strips * s.positions * (s.window + l->out_c);
+    size_t need = (size_t)s.strips * s.positions * (s.window + l->out_c);
+    size_t wino = wino_fits(l) ? wino_scratch(l, train) : 0;
+    return need > wino ? need : wino;
 }
 
 /* The windows of strip `at` of all images (image at / out_h, row at % out_h), to cols. */
@@ -115,6 +119,10 @@ WIDE static void unpool_strip(const struct layer *l, int width, const float *dy,
 
 void conv_forward(const struct layer *l, const float *params, const float *x, int n, float *y,
                   uint8_t *pick, float *scratch) {
+    if (wino_fits(l) && wino_pays(l, n)) {
+        wino_forward(l, params, x, n, y, pick, scratch);
+        return;
+    }
     struct shape s = shape_of(l);
     size_t total = (size_t)n * l->out_h, row = (size_t)l->out_w * l->out_c;
     float *cols = scratch, *z = scratch + (size_t)s.strips * s.positions * s.window;
@@ -139,6 +147,10 @@ void conv_backward(const struct layer *l, const float *params, const float *x, c
     float *cols = scratch, *dz = scratch + (size_t)s.strips * s.positions * s.window;
     if (dx) memset(dx, 0, n * l->in_size * sizeof *dx);
     sum_rows(dy, total * l->out_w, l->out_c, gradient + l->bias);
+    if (wino_fits(l) && wino_pays(l, n)) {
+        wino_backward(l, params, x, pick, n, dy, dx, gradient, scratch);
+        return;
+    }
     if (!n) memset(gradient + l->weight, 0, l->weight_count * sizeof *gradient);
     for (size_t at = 0; at < total; at += s.strips) {
         int strips = total - at < (size_t)s.strips ? (int)(total - at) : s.strips;
