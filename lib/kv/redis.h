@@ -25,7 +25,8 @@ enum { REDIS_PIECE = 256 << 10 };
 
 struct redis_conf {
     /* redis://[user:password@]host[:port][/db], rediss:// the same with TLS, unix:/path[?db=N] or
-       unix://[user:password@]/path[?db=N]. User and password may be %-encoded; the user may be empty. */
+       unix://[user:password@]/path[?db=N]. User and password may be %-encoded; the user may be empty.
+       TLS checks who signed the certificate, not the host name in it: hiredis cannot. */
     const char *url;
     int connect_ms, timeout_ms; /* of a connection; of one write or read. > 0 */
     const char *ca_file;        /* PEM, for rediss://; NULL: the system's */
