@@ -16,7 +16,10 @@ static void variable_name(const struct setting *s, char *out, size_t size) {
     for (int i = 0; i < n && out[i]; i++) out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
-/* The whole file less one line end; NULL when it cannot be read. Kept for the process's life. */
+/* Texts of files: kept for the process's life. */
+static struct arena kept;
+
+/* The whole file less the line ends behind it; NULL when it cannot be read. */
 static const char *read_file(const char *path) {
     FILE *f = fopen(path, "r");
     if (!f) return NULL;
@@ -26,13 +29,10 @@ static const char *read_file(const char *path) {
     while ((n = fread(piece, 1, sizeof piece, f)) > 0) buf_add(&b, piece, n);
     bool bad = ferror(f);
     fclose(f);
-    if (bad) {
-        buf_free(&b);
-        return NULL;
-    }
-    buf_add(&b, "", 0);
-    while (b.len && (b.data[b.len - 1] == '\n' || b.data[b.len - 1] == '\r')) b.data[--b.len] = 0;
-    return b.data;
+    while (b.len && (b.data[b.len - 1] == '\n' || b.data[b.len - 1] == '\r')) b.len--;
+    const char *text = bad ? NULL : arena_text(&kept, buf_bytes(&b));
+    buf_free(&b);
+    return text;
 }
 
 struct unit {

@@ -27,8 +27,8 @@ static void what_is_refused(void **state) {
         "{\"a\":1,\"a\":2}", "[{\"x\":{\"a\":1,\"b\":2,\"a\":3}}]", "\"cut", "\"a\\", "{\"a\\u0000b\":1}",
         "\"a\\u0000\"", "\"\\ud800\"", "\"\\x\"", " ", "-", "{\"a\":}", "[1 2]",
         /* many members: the other way to look for doubles */
-        "{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,\"l\":1,"
-        "\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1,\"a\":1}",
+        ("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,\"l\":1,"
+        "\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1,\"a\":1}"),
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (json_parse(bytes_of(table[i]), &e)) fail_msg("%s was taken", table[i]);
