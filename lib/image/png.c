@@ -70,9 +70,12 @@ static void convert_row(const uint8_t *in, int in_channels, uint8_t *out, int ch
         uint8_t rgb[3] = {in[0], in[colour ? 1 : 0], in[colour ? 2 : 0]};
         if (has_alpha)
             for (int c = 0; c < 3; c++) rgb[c] = over(rgb[c], in[in_channels - 1], background);
-        if (channels == 3) memcpy(out, rgb, 3);
-        else if (!colour) out[0] = rgb[0];
-        else out[0] = (uint8_t)((299u * rgb[0] + 587u * rgb[1] + 114u * rgb[2] + 500) / 1000);
+        if (channels == 3)
+            memcpy(out, rgb, 3);
+        else if (!colour)
+            out[0] = rgb[0];
+        else
+            out[0] = (uint8_t)((299u * rgb[0] + 587u * rgb[1] + 114u * rgb[2] + 500) / 1000);
     }
 }
 
@@ -97,7 +100,7 @@ static void read_picture(struct decode *d) {
     png_set_chunk_malloc_max(png, (png_alloc_size_t)d->limits->max_chunk);
     png_set_chunk_cache_max(png, 1);
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-    /* -1: all that libpng does not know and all that it does, but IHDR, PLTE, tRNS, IDAT and IEND. */
+    /* -1: everything, known to libpng or not, but IHDR, PLTE, tRNS, IDAT and IEND. */
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_set_read_fn(png, d, read_bytes);
     png_read_info(png, info);
@@ -145,7 +148,7 @@ static void read_guarded(struct decode *d) {
     if (setjmp(png_jmpbuf(d->png)) == 0) read_picture(d);
 }
 
-/* Against the limits by the file's own first bytes. IHDR stands there or libpng refuses the file. */
+/* By the file's first bytes: IHDR stands there or libpng refuses the file. */
 static enum err_kind check_limits(struct bytes file, const struct image_limits *limits,
                                   struct err *e) {
     const uint8_t *p = file.data;

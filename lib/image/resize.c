@@ -1,9 +1,12 @@
 /*
- * Both axes are weighted sums of neighbours with whole weights, so nothing is rounded before the end:
+ * Both axes are weighted sums of neighbours with whole weights, so nothing is rounded before the
+ * end.
  *
- *   n -> m, m < n   output i covers [i*n, (i+1)*n), source j covers [j*m, (j+1)*m); a weight is their
- *                   overlap, and an output's weights sum to n
- *   n -> m, m >= n  the centre of output i is ((2i+1)*n - m) / 2m; its two neighbours' weights sum to 2m
+ * From n to m < n pixels: output i covers [i*n, (i+1)*n) and source j covers [j*m, (j+1)*m). A
+ * weight is their overlap; an output's weights sum to n.
+ *
+ * From n to m >= n: the centre of output i is ((2i+1)*n - m) / 2m in source pixels. The weights of
+ * its two neighbours sum to 2m.
  *
  * A source row is first made `width` pixels wide; only the two last of these are kept, as sums.
  */

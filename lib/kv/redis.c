@@ -1,8 +1,8 @@
 /*
- * A context of hiredis is dead after its first error, so there is one way out of every failure: drop(),
- * which closes it and forgets what was queued and owed. Commands are formatted here, straight into one
- * buffer, and handed to hiredis a piece at a time: it would otherwise move all that is unsent after every
- * partial write.
+ * A context of hiredis is dead after its first error, so there is one way out of every failure:
+ * drop(), which closes it and forgets what was queued and owed. Commands are formatted here,
+ * straight into one buffer, and handed to hiredis a piece at a time: it would otherwise move all
+ * that is unsent after every partial write.
  */
 #define _GNU_SOURCE
 #include "lib/kv/redis.h"
@@ -46,7 +46,9 @@ static const char FORMS[] = "redis://[user:password@]host[:port][/db], rediss://
                             "unix:/path[?db=N]";
 
 static int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
 }
 
 /* %-decoded; NULL when a % is not followed by two digits, or for a NUL. */
@@ -88,8 +90,10 @@ static const char *parse_user(struct redis *r, const char **rest, size_t authori
     if (!at) return NULL;
     const char *colon = memchr(*rest, ':', (size_t)(at - *rest));
     if (!colon) return "a user without a password";
-    if (colon > *rest && !(r->user = decoded(*rest, (size_t)(colon - *rest)))) return "a wrong % in the user";
-    if (!(r->password = decoded(colon + 1, (size_t)(at - colon - 1)))) return "a wrong % in the password";
+    if (colon > *rest && !(r->user = decoded(*rest, (size_t)(colon - *rest))))
+        return "a wrong % in the user";
+    if (!(r->password = decoded(colon + 1, (size_t)(at - colon - 1))))
+        return "a wrong % in the password";
     *rest = at + 1;
     return NULL;
 }
@@ -167,11 +171,13 @@ struct redis *redis_open(const struct redis_conf *conf, struct err *e) {
         return NULL;
     }
     struct buf where = {0};
-    if (r->path) buf_add_text(&where, r->path);
-    else buf_printf(&where, strchr(r->host, ':') ? "[%s]:%d" : "%s:%d", r->host, r->port);
+    if (r->path)
+        buf_add_text(&where, r->path);
+    else
+        buf_printf(&where, strchr(r->host, ':') ? "[%s]:%d" : "%s:%d", r->host, r->port);
     r->where = where.data;
-    r->connect_ms = conf->connect_ms;
-    r->timeout_ms = conf->timeout_ms;
+    r->connect_ms = conf->connect_ms > 0 ? conf->connect_ms : 2000;
+    r->timeout_ms = conf->timeout_ms > 0 ? conf->timeout_ms : 5000;
     if (conf->ca_file) r->ca_file = mem_copy(conf->ca_file, strlen(conf->ca_file));
     signal(SIGPIPE, SIG_IGN); /* hiredis 0.14 writes with write() */
     return r;
@@ -215,7 +221,9 @@ const char *redis_where(const struct redis *r) {
 
 /* ---- what the server refuses ---- */
 
-static const struct { const char *code, *what; } passing[] = {
+static const struct {
+    const char *code, *what;
+} passing[] = {
     {"LOADING", "is still loading its data"},
     {"BUSY", "is busy with a script"},
     {"READONLY", "is a replica that takes no writes"},
@@ -250,8 +258,11 @@ static enum err_kind broken(struct redis *r, const char *doing, struct err *e) {
     const redisContext *c = r->context;
     bool late = c && c->err != REDIS_ERR_EOF && c->err != REDIS_ERR_PROTOCOL &&
                 (errno == EAGAIN || errno == ETIMEDOUT);
-    if (late) err_again(e, "Redis at %s: no answer within %d ms while %s", r->where, r->timeout_ms, doing);
-    else err_again(e, "Redis at %s: %s while %s", r->where, c ? c->errstr : "no memory", doing);
+    if (late)
+        err_again(e, "Redis at %s: no answer within %d ms while %s", r->where, r->timeout_ms,
+                  doing);
+    else
+        err_again(e, "Redis at %s: %s while %s", r->where, c ? c->errstr : "no memory", doing);
     drop(r);
     return ERR_AGAIN;
 }
@@ -261,11 +272,12 @@ static enum err_kind greet(struct redis *r, int argc, const char **argv, struct 
     redisReply *reply = redisCommandArgv(r->context, argc, argv, NULL);
     if (!reply) return broken(r, "greeting it", e);
     if (reply->type == REDIS_REPLY_ERROR) {
-        /* A server without AUTH repeats its arguments in its answer: only the code is passed on. */
-        if (*argv[0] == 'A')
-            err_again(e, "Redis at %s refuses the user or password (%.*s): check the Redis URL", r->where,
-                      (int)strcspn(reply->str, " "), reply->str);
-        else if (refused(r, reply->str, e) == ERR_FATAL)
+        /* A server without AUTH repeats its arguments: only the code of an unknown answer is told. */
+        bool known = refused(r, reply->str, e) == ERR_AGAIN;
+        if (!known && *argv[0] == 'A')
+            err_again(e, "Redis at %s refuses the user or password (%.*s): check the Redis URL",
+                      r->where, (int)strcspn(reply->str, " "), reply->str);
+        else if (!known)
             err_again(e, "Redis at %s has no database %d: %s", r->where, r->db, reply->str);
     }
     bool bad = reply->type == REDIS_REPLY_ERROR;
@@ -302,7 +314,8 @@ static enum err_kind connected(struct redis *r, struct err *e) {
     r->context = r->path ? redisConnectUnixWithTimeout(r->path, as_timeval(r->connect_ms))
                          : redisConnectWithTimeout(r->host, r->port, as_timeval(r->connect_ms));
     if (!r->context || r->context->err) {
-        err_again(e, "Redis at %s: %s while connecting", r->where, r->context ? r->context->errstr : "no memory");
+        err_again(e, "Redis at %s: %s while connecting", r->where,
+                  r->context ? r->context->errstr : "no memory");
         drop(r);
         return ERR_AGAIN;
     }
@@ -329,8 +342,10 @@ static enum err_kind send_out(struct redis *r, struct err *e) {
     if (connected(r, e)) return e->kind;
     if (redisAppendFormattedCommand(r->context, r->out.data, r->out.len) != REDIS_OK)
         return broken(r, "queueing", e);
-    if (r->out.cap > 4 * REDIS_PIECE) buf_free(&r->out); /* a model: not kept for the next images */
-    else buf_clear(&r->out);
+    if (r->out.cap > 4 * REDIS_PIECE)
+        buf_free(&r->out); /* a model: not kept for the next images */
+    else
+        buf_clear(&r->out);
     for (int done = 0; !done;)
         if (redisBufferWrite(r->context, &done) != REDIS_OK) return broken(r, "sending", e);
     return ERR_NONE;
@@ -453,7 +468,8 @@ enum err_kind redis_script(struct redis *r, struct redis_script *s, struct redis
         kind = redis_do(r, out, e, argc + 3, words);
         if (kind || out->type != REDIS_ERROR) break;
         /* NOSCRIPT: the server was started again or flushed its scripts */
-        kind = tries ? err_again(e, "Redis at %s forgets its scripts", r->where) : redis_load(r, s, e);
+        kind =
+            tries ? err_again(e, "Redis at %s forgets its scripts", r->where) : redis_load(r, s, e);
     }
     free(words);
     return kind;
@@ -478,7 +494,8 @@ static struct bytes info_field(struct bytes info, const char *name) {
     return (struct bytes){0};
 }
 
-static enum err_kind info(struct redis *r, const char *section, struct redis_reply *out, struct err *e) {
+static enum err_kind info(struct redis *r, const char *section, struct redis_reply *out,
+                          struct err *e) {
     if (redis_do(r, out, e, 2, (struct bytes[]){BYTES("INFO"), bytes_of(section)})) return e->kind;
     if (out->type == REDIS_TEXT) return ERR_NONE;
     return err_fatal(e, "Redis at %s answers INFO with no text", r->where);
@@ -489,9 +506,12 @@ enum err_kind redis_check(struct redis *r, bool *durable, struct err *e) {
     if (info(r, "memory", &reply, e)) return e->kind;
     struct bytes policy = info_field(reply.text, "maxmemory_policy");
     if (!bytes_is(policy, "noeviction"))
-        return err_again(e, "Redis at %s may throw images and models away: its maxmemory-policy is %.*s, "
-                            "and must be noeviction", r->where, policy.data ? (int)policy.len : 7,
-                         policy.data ? (const char *)policy.data : "unknown");
+        return err_again(
+            e,
+            "Redis at %s may throw images and models away: its maxmemory-policy is %.*s, "
+            "and must be noeviction",
+            r->where, policy.data ? (int)policy.len : 7,
+            policy.data ? (const char *)policy.data : "unknown");
     if (info(r, "persistence", &reply, e)) return e->kind;
     *durable = bytes_is(info_field(reply.text, "aof_enabled"), "1");
     return ERR_NONE;

@@ -22,26 +22,29 @@ static void equal_and_absent(void **state) {
 }
 
 static void clean_text(void **state) {
-    static const struct { struct bytes text; bool clean; } table[] = {
+    static const struct {
+        struct bytes text;
+        bool clean;
+    } table[] = {
         {{0}, true},
         {BYTES(""), true},
         {BYTES("plain, with spaces ~"), true},
         {BYTES("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x93\xb7"), true}, /* é € 📷 */
-        {BYTES("\xc2\xa0"), true},                             /* the first behind C1 */
-        {BYTES("\xed\x9f\xbf\xee\x80\x80"), true},             /* around the surrogates */
-        {BYTES("\xf4\x8f\xbf\xbf"), true},                     /* U+10FFFF */
+        {BYTES("\xc2\xa0"), true},                               /* the first behind C1 */
+        {BYTES("\xed\x9f\xbf\xee\x80\x80"), true},               /* around the surrogates */
+        {BYTES("\xf4\x8f\xbf\xbf"), true},                       /* U+10FFFF */
         {BYTES("a\nb"), false},
         {BYTES("a\tb"), false},
         {BYTES("a\0b"), false},
         {BYTES("\x1b[2J"), false},
         {BYTES("\x7f"), false},
-        {BYTES("\xc2\x9b"), false},         /* a C1 control: CSI */
-        {BYTES("\x80"), false},             /* a continuation alone */
-        {BYTES("\xc3"), false},             /* cut */
+        {BYTES("\xc2\x9b"), false}, /* a C1 control: CSI */
+        {BYTES("\x80"), false},     /* a continuation alone */
+        {BYTES("\xc3"), false},     /* cut */
         {BYTES("\xe2\x82"), false},
         {BYTES("\xf0\x9f\x93"), false},
-        {BYTES("\xc3(" ), false},           /* no continuation */
-        {BYTES("\xc0\xaf"), false},         /* overlong */
+        {BYTES("\xc3("), false},    /* no continuation */
+        {BYTES("\xc0\xaf"), false}, /* overlong */
         {BYTES("\xe0\x80\xaf"), false},
         {BYTES("\xf0\x80\x80\xaf"), false},
         {BYTES("\xed\xa0\x80"), false},     /* a surrogate */
@@ -86,7 +89,9 @@ static void an_arena(void **state) {
             for (int j = 0; j < i; j += 97) assert_int_equal((unsigned char)pieces[i][j], i & 255);
         char *large = arena_alloc(&a, 5 << 20);
         memset(large, 1, 5 << 20);
-        assert_string_equal(arena_printf(&a, "%s-%d", "n", round), round == 0 ? "n-0" : round == 1 ? "n-1" : "n-2");
+        assert_string_equal(arena_printf(&a, "%s-%d", "n", round), round == 0   ? "n-0"
+                                                                   : round == 1 ? "n-1"
+                                                                                : "n-2");
         assert_true(a.used > 7000000);
         arena_reset(&a);
         assert_int_equal(a.used, 0);

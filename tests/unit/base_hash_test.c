@@ -12,7 +12,10 @@
 #include <cmocka.h>
 
 static void vectors(void **state) {
-    static const struct { struct bytes data; const char *hex; } table[] = {
+    static const struct {
+        struct bytes data;
+        const char *hex;
+    } table[] = {
         {BYTES(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
         {BYTES("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
         {BYTES("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),

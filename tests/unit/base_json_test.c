@@ -23,12 +23,33 @@ static struct json *parsed(const char *text) {
 
 static void what_is_refused(void **state) {
     static const char *const table[] = {
-        "{", "}", "{\"a\":1", "{\"a\":1}x", "{\"a\":1} {}", "[1,2", "[1,]", "{\"a\"}", "{a:1}", "'a'", "nul",
-        "{\"a\":1,\"a\":2}", "[{\"x\":{\"a\":1,\"b\":2,\"a\":3}}]", "\"cut", "\"a\\", "{\"a\\u0000b\":1}",
-        "\"a\\u0000\"", "\"\\ud800\"", "\"\\x\"", " ", "-", "{\"a\":}", "[1 2]",
+        "{",
+        "}",
+        "{\"a\":1",
+        "{\"a\":1}x",
+        "{\"a\":1} {}",
+        "[1,2",
+        "[1,]",
+        "{\"a\"}",
+        "{a:1}",
+        "'a'",
+        "nul",
+        "{\"a\":1,\"a\":2}",
+        "[{\"x\":{\"a\":1,\"b\":2,\"a\":3}}]",
+        "\"cut",
+        "\"a\\",
+        "{\"a\\u0000b\":1}",
+        "\"a\\u0000\"",
+        "\"\\ud800\"",
+        "\"\\x\"",
+        " ",
+        "-",
+        "{\"a\":}",
+        "[1 2]",
         /* many members: the other way to look for doubles */
-        ("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,\"l\":1,"
-        "\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1,\"a\":1}"),
+        ("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,"
+         "\"l\":1,"
+         "\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1,\"a\":1}"),
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (json_parse(bytes_of(table[i]), &e)) fail_msg("%s was taken", table[i]);
@@ -67,8 +88,9 @@ static void depth(void **state) {
 }
 
 static void typed_reading(void **state) {
-    struct json *o = parsed("{\"t\":\"x\",\"i\":-5,\"big\":\"9223372036854775807\",\"r\":0.25,\"b\":true,\"n\":null,"
-                            "\"T\":\"other case\",\"list\":[\"p\",1.5],\"escaped\":\"\\\\u0000\"}");
+    struct json *o = parsed(
+        "{\"t\":\"x\",\"i\":-5,\"big\":\"9223372036854775807\",\"r\":0.25,\"b\":true,\"n\":null,"
+        "\"T\":\"other case\",\"list\":[\"p\",1.5],\"escaped\":\"\\\\u0000\"}");
     struct bytes text = BYTES("untouched");
     int64_t whole = 7;
     double real = 7;
@@ -119,11 +141,29 @@ static void typed_reading(void **state) {
 }
 
 static void whole_numbers(void **state) {
-    static const struct { const char *json; bool good; } table[] = {
-        {"0", true}, {"-1", true}, {"9007199254740992", true}, {"1e3", true}, {"\"-12\"", true},
-        {"\"-9223372036854775808\"", true}, {"\"9223372036854775808\"", false}, {"9007199254740994", false},
-        {"1.5", false}, {"1e999", false}, {"\"\"", false}, {"\" 5\"", false}, {"\"+5\"", false}, {"\"5 \"", false},
-        {"\"-\"", false}, {"\"0x10\"", false}, {"\"1e3\"", false}, {"[1]", false}, {"{}", false},
+    static const struct {
+        const char *json;
+        bool good;
+    } table[] = {
+        {"0", true},
+        {"-1", true},
+        {"9007199254740992", true},
+        {"1e3", true},
+        {"\"-12\"", true},
+        {"\"-9223372036854775808\"", true},
+        {"\"9223372036854775808\"", false},
+        {"9007199254740994", false},
+        {"1.5", false},
+        {"1e999", false},
+        {"\"\"", false},
+        {"\" 5\"", false},
+        {"\"+5\"", false},
+        {"\"5 \"", false},
+        {"\"-\"", false},
+        {"\"0x10\"", false},
+        {"\"1e3\"", false},
+        {"[1]", false},
+        {"{}", false},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         char text[80];
@@ -153,9 +193,11 @@ static void writing_reads_back(void **state) {
     json_close_array(&w);
     json_put_int(&w, "a \"hostile\"\n name", 1);
     json_end(&w);
-    assert_string_equal(b.data, "{\"text\":\"a \\\"b\\\" \\\\ \\u000a\\u0009\\u0001\\u007f \xc3\xa9 \xf0\x9f\x93\xb7\","
-                                "\"least\":-9223372036854775808,\"zero\":0,\"yes\":true,\"none\":null,"
-                                "\"list\":[1,{},{\"raw\":[true]}],\"a \\\"hostile\\\"\\u000a name\":1}");
+    assert_string_equal(
+        b.data,
+        "{\"text\":\"a \\\"b\\\" \\\\ \\u000a\\u0009\\u0001\\u007f \xc3\xa9 \xf0\x9f\x93\xb7\","
+        "\"least\":-9223372036854775808,\"zero\":0,\"yes\":true,\"none\":null,"
+        "\"list\":[1,{},{\"raw\":[true]}],\"a \\\"hostile\\\"\\u000a name\":1}");
     struct json *o = parsed(b.data);
     struct bytes text;
     assert_int_equal(json_get_text(o, "text", true, &text, &e), 0);
@@ -169,7 +211,8 @@ static void hostile_text(void **state) {
     for (int round = 0; round < 2000; round++) { /* any bytes become JSON whose text is UTF-8 */
         char junk[40];
         size_t n = 0;
-        for (; n < (size_t)(round % 40); n++) junk[n] = (char)((seed = seed * 1103515245u + 12345u) >> 16 | 1);
+        for (; n < (size_t)(round % 40); n++)
+            junk[n] = (char)((seed = seed * 1103515245u + 12345u) >> 16 | 1);
         struct buf b = {0};
         struct json_writer w = json_begin(&b);
         json_put_text(&w, "t", (struct bytes){junk, n});
@@ -179,7 +222,10 @@ static void hostile_text(void **state) {
         json_free(parsed(b.data));
         buf_free(&b);
     }
-    static const struct { struct bytes in; const char *out; } table[] = {
+    static const struct {
+        struct bytes in;
+        const char *out;
+    } table[] = {
         {BYTES("\xff"), "\"\xef\xbf\xbd\""},
         {BYTES("\xc3"), "\"\xef\xbf\xbd\""},
         {BYTES("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
@@ -196,9 +242,13 @@ static void hostile_text(void **state) {
 }
 
 static void fractions_and_reals(void **state) {
-    static const struct { double v; const char *text; } table[] = {
-        {0, "0.000000"}, {1, "1.000000"}, {0.5, "0.500000"}, {0.1234567, "0.123457"}, {0.9999999, "1.000000"},
-        {1e-9, "0.000000"}, {-0.5, "0.000000"}, {7, "1.000000"}, {NAN, "0.000000"},
+    static const struct {
+        double v;
+        const char *text;
+    } table[] = {
+        {0, "0.000000"},         {1, "1.000000"},         {0.5, "0.500000"},
+        {0.1234567, "0.123457"}, {0.9999999, "1.000000"}, {1e-9, "0.000000"},
+        {-0.5, "0.000000"},      {7, "1.000000"},         {NAN, "0.000000"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct buf b = {0};
@@ -207,7 +257,8 @@ static void fractions_and_reals(void **state) {
         assert_string_equal(b.data, table[i].text);
         buf_free(&b);
     }
-    static const double reals[] = {0, -0.0, 0.1, 1.0 / 3, 1e300, 5e-324, -2.5, 123456789.123, 1e15 + 0.3, 99.13};
+    static const double reals[] = {0,      -0.0, 0.1,           1.0 / 3,    1e300,
+                                   5e-324, -2.5, 123456789.123, 1e15 + 0.3, 99.13};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
         struct buf b = {0};
         struct json_writer w = {.to = &b};
@@ -228,9 +279,9 @@ static void fractions_and_reals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_refused),      cmocka_unit_test(depth),
-        cmocka_unit_test(typed_reading),        cmocka_unit_test(whole_numbers),
-        cmocka_unit_test(writing_reads_back),   cmocka_unit_test(hostile_text),
+        cmocka_unit_test(what_is_refused),     cmocka_unit_test(depth),
+        cmocka_unit_test(typed_reading),       cmocka_unit_test(whole_numbers),
+        cmocka_unit_test(writing_reads_back),  cmocka_unit_test(hostile_text),
         cmocka_unit_test(fractions_and_reals),
     };
     return cmocka_run_group_tests_name("base_json", tests, NULL, NULL);

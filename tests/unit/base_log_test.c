@@ -49,8 +49,9 @@ static void for_people(void **state) {
     log_setup("store", LOG_INFO, LOG_HUMAN);
     assert_string_equal(written(say_plain), "13:40:00.123 info  store      5 images of \xc3\xa9\n");
     assert_string_equal(written(say_quietly), "");
-    assert_string_equal(written(say_hostile), "13:40:00.123 error store      file \\x1b[2J\\x07 \"q\" \\ \\x7f "
-                                              "\\xc2\\x9b \\xff \\xe2\\x82 line\\x0anext\\x0d\n");
+    assert_string_equal(written(say_hostile),
+                        "13:40:00.123 error store      file \\x1b[2J\\x07 \"q\" \\ \\x7f "
+                        "\\xc2\\x9b \\xff \\xe2\\x82 line\\x0anext\\x0d\n");
     log_setup("store", LOG_DEBUG, LOG_HUMAN);
     assert_string_equal(written(say_quietly), "13:40:00.123 debug store      not asked for\n");
     clock_simulate(-1);
@@ -61,8 +62,10 @@ static void as_json(void **state) {
     struct bytes msg;
     clock_simulate(1795441200123);
     log_setup("store", LOG_INFO, LOG_JSON);
-    assert_string_equal(written(say_plain), "{\"time\":\"2026-11-23T13:40:00.123Z\",\"level\":\"info\",\"stage\":\"store\","
-                                            "\"msg\":\"5 images of \xc3\xa9\"}\n");
+    assert_string_equal(
+        written(say_plain),
+        "{\"time\":\"2026-11-23T13:40:00.123Z\",\"level\":\"info\",\"stage\":\"store\","
+        "\"msg\":\"5 images of \xc3\xa9\"}\n");
     void (*const says[])(void) = {say_hostile, say_long};
     for (size_t i = 0; i < 2; i++) {
         const char *text = written(says[i]);

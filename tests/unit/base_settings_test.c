@@ -21,12 +21,16 @@ struct conf {
 static const struct setting table[] = {
     {"test-name", SETTING_TEXT, offsetof(struct conf, name), "nobody", "Who it is", .letter = 'n'},
     {"test-secret", SETTING_SECRET, offsetof(struct conf, secret), NULL, "What nobody may see"},
-    {"test-level", SETTING_CHOICE, offsetof(struct conf, level), "mid", "How much", .allowed = "low|mid|high"},
+    {"test-level", SETTING_CHOICE, offsetof(struct conf, level), "mid", "How much",
+     .allowed = "low|mid|high"},
     {"test-on", SETTING_BOOL, offsetof(struct conf, on), "false", "Whether at all"},
-    {"test-count", SETTING_INT, offsetof(struct conf, count), "5", "How many", .least = 1, .most = 100},
+    {"test-count", SETTING_INT, offsetof(struct conf, count), "5", "How many", .least = 1,
+     .most = 100},
     {"test-size", SETTING_SIZE, offsetof(struct conf, size), "16M", "How large"},
-    {"test-age", SETTING_TIME, offsetof(struct conf, age), "5s", "How old", .least = 10, .most = 60000},
-    {"test-rate", SETTING_REAL, offsetof(struct conf, rate), "0.05", "How fast", .least = 0, .most = 1},
+    {"test-age", SETTING_TIME, offsetof(struct conf, age), "5s", "How old", .least = 10,
+     .most = 60000},
+    {"test-rate", SETTING_REAL, offsetof(struct conf, rate), "0.05", "How fast", .least = 0,
+     .most = 1},
     {0},
 };
 static struct conf conf;
@@ -41,7 +45,8 @@ static enum err_kind read_with(const char *const *words) {
     while (words && *words) argv[argc++] = (char *)*words++;
     argv[argc] = NULL;
     conf = (struct conf){0};
-    return settings_read((struct settings_use[]){{table, &conf}, {0}}, argc, argv, &operand, &help, &e);
+    return settings_read((struct settings_use[]){{table, &conf}, {0}}, argc, argv, &operand, &help,
+                         &e);
 }
 #define READ(...) read_with((const char *const[]){__VA_ARGS__, NULL})
 
@@ -74,7 +79,9 @@ static void flags_over_environment(void **state) {
     setenv("DARKROOM_TEST_COUNT", "7", 1);
     setenv("DARKROOM_TEST_LEVEL", "high", 1);
     setenv("DARKROOM_TEST_ON", "true", 1);
-    assert_int_equal(READ("--test-count=9", "file", "-n", "ann", "--test-on=false", "--test-size", "64K", "other"), 0);
+    assert_int_equal(READ("--test-count=9", "file", "-n", "ann", "--test-on=false", "--test-size",
+                          "64K", "other"),
+                     0);
     assert_int_equal(conf.count, 9);
     assert_int_equal(conf.level, 2);
     assert_string_equal(conf.name, "ann");
@@ -108,16 +115,33 @@ static void a_secret_from_a_file(void **state) {
 }
 
 static void what_is_wrong_is_named(void **state) {
-    static const struct { const char *flag, *says; } rows[] = {
-        {"--test-count=0", "from 1 to 100"},  {"--test-count=101", "--test-count"}, {"--test-count=5x", "whole number"},
-        {"--test-count=", "whole number"},    {"--test-count=1.5", "whole number"},
+    static const struct {
+        const char *flag, *says;
+    } rows[] = {
+        {"--test-count=0", "from 1 to 100"},
+        {"--test-count=101", "--test-count"},
+        {"--test-count=5x", "whole number"},
+        {"--test-count=", "whole number"},
+        {"--test-count=1.5", "whole number"},
         {"--test-count=99999999999999999999", "whole number"},
-        {"--test-level=none", "low|mid|high"}, {"--test-level=", "low|mid|high"},  {"--test-level=lo", "low|mid|high"},
-        {"--test-on=yes", "true or false"},   {"--test-size=-1", "64K"},           {"--test-size=5X", "64K"},
-        {"--test-size=nan", "64K"},           {"--test-size=1e15G", "64K"},        {"--test-size=", "64K"},
-        {"--test-age=5", "250ms"},            {"--test-age=9ms", "from 10 to 60000 ms"}, {"--test-age=2m", "60000"},
-        {"--test-rate=nan", "a number"},      {"--test-rate=1.1", "from 0 to 1"},  {"--test-rate=fast", "a number"},
-        {"--test-nonsense", "--test-nonsense"}, {"--test-name", "needs a value"},  {"-x", "-x"},
+        {"--test-level=none", "low|mid|high"},
+        {"--test-level=", "low|mid|high"},
+        {"--test-level=lo", "low|mid|high"},
+        {"--test-on=yes", "true or false"},
+        {"--test-size=-1", "64K"},
+        {"--test-size=5X", "64K"},
+        {"--test-size=nan", "64K"},
+        {"--test-size=1e15G", "64K"},
+        {"--test-size=", "64K"},
+        {"--test-age=5", "250ms"},
+        {"--test-age=9ms", "from 10 to 60000 ms"},
+        {"--test-age=2m", "60000"},
+        {"--test-rate=nan", "a number"},
+        {"--test-rate=1.1", "from 0 to 1"},
+        {"--test-rate=fast", "a number"},
+        {"--test-nonsense", "--test-nonsense"},
+        {"--test-name", "needs a value"},
+        {"-x", "-x"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (READ(rows[i].flag) != ERR_FATAL) fail_msg("%s was taken", rows[i].flag);
@@ -129,10 +153,14 @@ static void what_is_wrong_is_named(void **state) {
 }
 
 static void units(void **state) {
-    static const struct { const char *flag; int64_t size, age; } rows[] = {
-        {"--test-size=512", 512, 5000},        {"--test-size=1.5K", 1536, 5000}, {"--test-size=2g", 2LL << 30, 5000},
-        {"--test-size=0", 0, 5000},            {"--test-age=250ms", 16 << 20, 250},
-        {"--test-age=0.5s", 16 << 20, 500},    {"--test-age=1m", 16 << 20, 60000},
+    static const struct {
+        const char *flag;
+        int64_t size, age;
+    } rows[] = {
+        {"--test-size=512", 512, 5000},      {"--test-size=1.5K", 1536, 5000},
+        {"--test-size=2g", 2LL << 30, 5000}, {"--test-size=0", 0, 5000},
+        {"--test-age=250ms", 16 << 20, 250}, {"--test-age=0.5s", 16 << 20, 500},
+        {"--test-age=1m", 16 << 20, 60000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (READ(rows[i].flag)) fail_msg("%s", e.text);

@@ -1,7 +1,7 @@
 /*
- * png: what is decoded is compared with a reference that reads the samples it made, not the file; what is
- * damaged must be refused at every byte. Files are made with libpng here, chunk by chunk where it would
- * refuse to.
+ * png: what is decoded is compared with a reference that reads the samples it made, not the file;
+ * what is damaged must be refused at every byte. Files are made with libpng here, chunk by chunk
+ * where it would refuse to.
  */
 #include "lib/image/png.h"
 
@@ -30,8 +30,8 @@ static png_color palette[256];
 static uint8_t palette_alpha[256];
 
 static int channels_of(int type) {
-    return type == PNG_COLOR_TYPE_RGB         ? 3
-           : type == PNG_COLOR_TYPE_RGB_ALPHA ? 4
+    return type == PNG_COLOR_TYPE_RGB          ? 3
+           : type == PNG_COLOR_TYPE_RGB_ALPHA  ? 4
            : type == PNG_COLOR_TYPE_GRAY_ALPHA ? 2
                                                : 1;
 }
@@ -48,7 +48,8 @@ static void make_samples(int type, int depth, int width, int height) {
     }
 }
 
-/* The samples as a file; `key`: with a tRNS chunk, for grey and RGB the colour of the first pixel. */
+/* The samples as a file; `key`: with a tRNS chunk, for grey and RGB the colour of the first pixel.
+ */
 static struct buf make_png(int type, int depth, int interlace, bool key, int width, int height) {
     struct buf out = {0};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
@@ -59,7 +60,8 @@ static struct buf make_png(int type, int depth, int interlace, bool key, int wid
     if (key && type == PNG_COLOR_TYPE_PALETTE) {
         png_set_tRNS(png, info, palette_alpha, 1 << depth, NULL);
     } else if (key) {
-        png_color_16 colour = {.gray = samples[0], .red = samples[0], .green = samples[1], .blue = samples[2]};
+        png_color_16 colour = {
+            .gray = samples[0], .red = samples[0], .green = samples[1], .blue = samples[2]};
         png_set_tRNS(png, info, NULL, 0, &colour);
     }
     png_set_gAMA(png, info, 1.0);
@@ -72,8 +74,10 @@ static struct buf make_png(int type, int depth, int interlace, bool key, int wid
         rows[y] = plane + (size_t)y * stride;
         for (int i = 0; i < width * n; i++) {
             unsigned s = samples[y * width * n + i];
-            if (depth == 16) rows[y][2 * i] = (uint8_t)(s >> 8), rows[y][2 * i + 1] = (uint8_t)s;
-            else rows[y][i * depth / 8] |= (uint8_t)(s << (8 - depth - i * depth % 8));
+            if (depth == 16)
+                rows[y][2 * i] = (uint8_t)(s >> 8), rows[y][2 * i + 1] = (uint8_t)s;
+            else
+                rows[y][i * depth / 8] |= (uint8_t)(s << (8 - depth - i * depth % 8));
         }
     }
     png_write_image(png, rows);
@@ -108,7 +112,8 @@ static void add_chunk(struct buf *b, const char *type, struct bytes data) {
 static struct bytes chunk_of(const struct buf *file, const char *type) {
     for (size_t at = 8; at + 12 <= file->len;) {
         size_t n = png_get_uint_32((png_bytep)file->data + at);
-        if (memcmp(file->data + at + 4, type, 4) == 0) return (struct bytes){file->data + at + 8, n};
+        if (memcmp(file->data + at + 4, type, 4) == 0)
+            return (struct bytes){file->data + at + 8, n};
         at += n + 12;
     }
     return (struct bytes){0};
@@ -184,9 +189,11 @@ static void check_picture(int type, int depth, int interlace, bool key, int widt
 }
 
 static void every_kind_of_png(void **state) {
-    static const struct { int type, depths[6]; } kinds[] = {
-        {PNG_COLOR_TYPE_GRAY, {1, 2, 4, 8, 16}},  {PNG_COLOR_TYPE_RGB, {8, 16}},
-        {PNG_COLOR_TYPE_PALETTE, {1, 2, 4, 8}},   {PNG_COLOR_TYPE_GRAY_ALPHA, {8, 16}},
+    static const struct {
+        int type, depths[6];
+    } kinds[] = {
+        {PNG_COLOR_TYPE_GRAY, {1, 2, 4, 8, 16}}, {PNG_COLOR_TYPE_RGB, {8, 16}},
+        {PNG_COLOR_TYPE_PALETTE, {1, 2, 4, 8}},  {PNG_COLOR_TYPE_GRAY_ALPHA, {8, 16}},
         {PNG_COLOR_TYPE_RGB_ALPHA, {8, 16}},
     };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
@@ -204,7 +211,8 @@ static struct image kept; /* used again by every decode, as a worker does */
 
 static enum reason decode(struct bytes file) {
     err_clear(&e);
-    if (!image_decode(file, 1, IMAGE_OVER_WHITE, &image_default_limits, &kept, &e)) return REASON_NONE;
+    if (!image_decode(file, 1, IMAGE_OVER_WHITE, &image_default_limits, &kept, &e))
+        return REASON_NONE;
     assert_int_equal(e.kind, ERR_BAD);
     assert_null(kept.pixels);
     return e.reason;
@@ -212,7 +220,8 @@ static enum reason decode(struct bytes file) {
 
 static void expect(struct buf file, enum reason reason) {
     enum reason got = decode(buf_bytes(&file));
-    if (got != reason) fail_msg("%s instead of %s: %s", reason_code(got), reason_code(reason), e.text);
+    if (got != reason)
+        fail_msg("%s instead of %s: %s", reason_code(got), reason_code(reason), e.text);
     buf_free(&file);
 }
 
@@ -265,7 +274,8 @@ static void broken_with_right_checksums(void **state) {
         add_chunk(&b, "IDAT", (struct bytes){data.data, data.len - cut});
         add_chunk(&b, "IEND", (struct bytes){"", 0});
         enum reason got = decode(buf_bytes(&b));
-        if (got != REASON_BROKEN_IMAGE) fail_msg("%zu bytes less of IDAT: %s", cut, reason_code(got));
+        if (got != REASON_BROKEN_IMAGE)
+            fail_msg("%zu bytes less of IDAT: %s", cut, reason_code(got));
         buf_free(&b);
     }
     struct buf b = {0}; /* the picture before its header */
@@ -276,7 +286,8 @@ static void broken_with_right_checksums(void **state) {
     expect(b, REASON_BROKEN_IMAGE);
 
     expect(with_chunk(&file, "IHDR", header), REASON_BROKEN_IMAGE); /* two headers */
-    expect(with_chunk(&file, "XXXX", BYTES("a critical chunk that nobody knows")), REASON_BROKEN_IMAGE);
+    expect(with_chunk(&file, "XXXX", BYTES("a critical chunk that nobody knows")),
+           REASON_BROKEN_IMAGE);
 
     b = (struct buf){0}; /* no picture at all */
     begin_file(&b);
@@ -328,7 +339,8 @@ static void bombs(void **state) {
     expect(with_size(0xffffffff, 0xffffffff), REASON_TOO_LARGE);
     expect(with_size(4097, 4096), REASON_TOO_LARGE);
     expect(with_size(0, 5), REASON_BROKEN_IMAGE);
-    expect(with_size(16 << 20, 1), REASON_BROKEN_IMAGE); /* allowed, but there is no picture in it */
+    expect(with_size(16 << 20, 1),
+           REASON_BROKEN_IMAGE); /* allowed, but there is no picture in it */
 
     make_samples(PNG_COLOR_TYPE_GRAY, 8, W, H);
     struct buf file = make_png(PNG_COLOR_TYPE_GRAY, 8, 0, false, W, H);
@@ -341,7 +353,10 @@ static void bombs(void **state) {
     png_infop info = png_create_info_struct(png);
     png_set_write_fn(png, &bomb, add_to_buf, no_flush);
     png_set_IHDR(png, info, 1, 1, 8, PNG_COLOR_TYPE_GRAY, 0, 0, 0);
-    png_text item = {.compression = PNG_TEXT_COMPRESSION_zTXt, .key = "k", .text = text, .text_length = 64 << 20};
+    png_text item = {.compression = PNG_TEXT_COMPRESSION_zTXt,
+                     .key = "k",
+                     .text = text,
+                     .text_length = 64 << 20};
     png_set_text(png, info, &item, 1);
     png_write_info(png, info);
     png_destroy_write_struct(&png, &info);
@@ -366,14 +381,17 @@ static void bombs(void **state) {
 
     struct image_limits tight = image_default_limits;
     tight.max_bytes = (int64_t)file.len - 1;
-    assert_int_equal(image_decode(buf_bytes(&file), 1, IMAGE_OVER_WHITE, &tight, &kept, &e), ERR_BAD);
+    assert_int_equal(image_decode(buf_bytes(&file), 1, IMAGE_OVER_WHITE, &tight, &kept, &e),
+                     ERR_BAD);
     assert_int_equal(e.reason, REASON_TOO_LARGE);
     tight = image_default_limits;
     tight.max_pixels = W * H - 1;
-    assert_int_equal(image_decode(buf_bytes(&file), 1, IMAGE_OVER_WHITE, &tight, &kept, &e), ERR_BAD);
+    assert_int_equal(image_decode(buf_bytes(&file), 1, IMAGE_OVER_WHITE, &tight, &kept, &e),
+                     ERR_BAD);
     assert_int_equal(e.reason, REASON_TOO_LARGE);
     tight.max_pixels = W * H;
-    assert_int_equal(image_decode(buf_bytes(&file), 1, IMAGE_OVER_WHITE, &tight, &kept, &e), ERR_NONE);
+    assert_int_equal(image_decode(buf_bytes(&file), 1, IMAGE_OVER_WHITE, &tight, &kept, &e),
+                     ERR_NONE);
     buf_free(&file);
 }
 
@@ -391,15 +409,21 @@ static int grey_of(int type, const uint16_t *pixel, enum image_alpha alpha) {
 }
 
 static void known_values(void **state) {
-    static const struct { uint16_t rgba[4]; int white, black; } table[] = {
-        {{255, 0, 0, 255}, 76, 76},   {{0, 255, 0, 255}, 150, 150}, {{0, 0, 255, 255}, 29, 29},
-        {{255, 255, 255, 255}, 255, 255}, {{10, 10, 10, 255}, 10, 10},
-        {{0, 0, 0, 0}, 255, 0},       {{200, 200, 200, 0}, 255, 0}, {{0, 0, 0, 128}, 127, 0},
+    static const struct {
+        uint16_t rgba[4];
+        int white, black;
+    } table[] = {
+        {{255, 0, 0, 255}, 76, 76},       {{0, 255, 0, 255}, 150, 150},
+        {{0, 0, 255, 255}, 29, 29},       {{255, 255, 255, 255}, 255, 255},
+        {{10, 10, 10, 255}, 10, 10},      {{0, 0, 0, 0}, 255, 0},
+        {{200, 200, 200, 0}, 255, 0},     {{0, 0, 0, 128}, 127, 0},
         {{255, 255, 255, 128}, 255, 128}, {{100, 100, 100, 51}, 224, 20},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        assert_int_equal(grey_of(PNG_COLOR_TYPE_RGB_ALPHA, table[i].rgba, IMAGE_OVER_WHITE), table[i].white);
-        assert_int_equal(grey_of(PNG_COLOR_TYPE_RGB_ALPHA, table[i].rgba, IMAGE_OVER_BLACK), table[i].black);
+        assert_int_equal(grey_of(PNG_COLOR_TYPE_RGB_ALPHA, table[i].rgba, IMAGE_OVER_WHITE),
+                         table[i].white);
+        assert_int_equal(grey_of(PNG_COLOR_TYPE_RGB_ALPHA, table[i].rgba, IMAGE_OVER_BLACK),
+                         table[i].black);
     }
 }
 
@@ -412,7 +436,8 @@ static void there_and_back(void **state) {
         buf_add_text(&file, "before");
         assert_int_equal(image_encode(&from, &file, &e), ERR_NONE);
         struct bytes png = {file.data + 6, file.len - 6};
-        assert_int_equal(image_decode(png, channels, IMAGE_OVER_WHITE, &image_default_limits, &back, &e), 0);
+        assert_int_equal(
+            image_decode(png, channels, IMAGE_OVER_WHITE, &image_default_limits, &back, &e), 0);
         assert_int_equal(back.width, 37);
         assert_int_equal(back.height, 23);
         assert_memory_equal(back.pixels, pixels, (size_t)(37 * 23 * channels));
@@ -435,7 +460,9 @@ static void memory_used_again(void **state) {
         make_samples(PNG_COLOR_TYPE_GRAY, 8, n, n);
         struct buf file = make_png(PNG_COLOR_TYPE_GRAY, 8, 0, false, n, n);
         int channels = i % 2 ? 3 : 1;
-        assert_int_equal(image_decode(buf_bytes(&file), channels, IMAGE_OVER_WHITE, &image_default_limits, &im, &e), 0);
+        assert_int_equal(image_decode(buf_bytes(&file), channels, IMAGE_OVER_WHITE,
+                                      &image_default_limits, &im, &e),
+                         0);
         for (int p = 0; p < n * n; p++) assert_int_equal(im.pixels[p * channels], samples[p]);
         buf_free(&file);
     }
@@ -444,10 +471,14 @@ static void memory_used_again(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind_of_png),     cmocka_unit_test(what_is_no_png),
-        cmocka_unit_test(cut_or_flipped_at_every_byte), cmocka_unit_test(broken_with_right_checksums),
-        cmocka_unit_test(what_others_put_into_png), cmocka_unit_test(bombs),
-        cmocka_unit_test(known_values),          cmocka_unit_test(there_and_back),
+        cmocka_unit_test(every_kind_of_png),
+        cmocka_unit_test(what_is_no_png),
+        cmocka_unit_test(cut_or_flipped_at_every_byte),
+        cmocka_unit_test(broken_with_right_checksums),
+        cmocka_unit_test(what_others_put_into_png),
+        cmocka_unit_test(bombs),
+        cmocka_unit_test(known_values),
+        cmocka_unit_test(there_and_back),
         cmocka_unit_test(memory_used_again),
     };
     int failed = cmocka_run_group_tests_name("image_png", tests, NULL, NULL);

@@ -9,7 +9,8 @@
 
 #include <cmocka.h>
 
-static void fit(int w, int h, int channels, const uint8_t *pixels, int to_w, int to_h, uint8_t *out) {
+static void fit(int w, int h, int channels, const uint8_t *pixels, int to_w, int to_h,
+                uint8_t *out) {
     struct image from = {w, h, channels, mem_alloc((size_t)(w * h * channels))};
     memcpy(from.pixels, pixels, (size_t)(w * h * channels));
     image_fit(&from, to_w, to_h, out);
@@ -82,12 +83,14 @@ static void any_size_as_the_definition_says(void **state) {
                             for (int i = 0; i < w; i++)
                                 v += weight(w, tw, x, i) * weight(h, th, y, j) * in[j * w + i];
                         if (fabs(v - out[y * tw + x]) > 0.5 + 1e-6)
-                            fail_msg("%dx%d to %dx%d at %d,%d: %f, got %d", w, h, tw, th, x, y, v, out[y * tw + x]);
+                            fail_msg("%dx%d to %dx%d at %d,%d: %f, got %d", w, h, tw, th, x, y, v,
+                                     out[y * tw + x]);
                     }
             }
 }
 
-/* The largest that the limits allow, along one axis: sums stay within 64 bits, white stays white. */
+/* The largest that the limits allow, along one axis: sums stay within 64 bits, white stays white.
+ */
 static void long_and_thin(void **state) {
     int n = 16 << 20;
     struct image from = {n, 1, 1, mem_alloc((size_t)n)};
@@ -103,9 +106,12 @@ static void long_and_thin(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_same_size_is_a_copy), cmocka_unit_test(smaller_is_the_average),
-        cmocka_unit_test(larger_is_bilinear),      cmocka_unit_test(each_axis_by_itself),
-        cmocka_unit_test(any_size_as_the_definition_says), cmocka_unit_test(long_and_thin),
+        cmocka_unit_test(the_same_size_is_a_copy),
+        cmocka_unit_test(smaller_is_the_average),
+        cmocka_unit_test(larger_is_bilinear),
+        cmocka_unit_test(each_axis_by_itself),
+        cmocka_unit_test(any_size_as_the_definition_says),
+        cmocka_unit_test(long_and_thin),
     };
     return cmocka_run_group_tests_name("image_resize", tests, NULL, NULL);
 }

@@ -36,7 +36,8 @@ static int teardown(void **state) {
 enum { WORDS = 8 };
 static int split(char *line, struct bytes *argv) {
     int n = 0;
-    for (char *word = strtok(line, " "); word && n < WORDS; word = strtok(NULL, " ")) argv[n++] = bytes_of(word);
+    for (char *word = strtok(line, " "); word && n < WORDS; word = strtok(NULL, " "))
+        argv[n++] = bytes_of(word);
     return n;
 }
 
@@ -58,7 +59,8 @@ static void ok(enum err_kind kind) {
 }
 static void says(const char *text) {
     if (reply.type != REDIS_TEXT || !bytes_is(reply.text, text))
-        fail_msg("type %d, \"%.*s\", not \"%s\"", reply.type, (int)reply.text.len, (const char *)reply.text.data, text);
+        fail_msg("type %d, \"%.*s\", not \"%s\"", reply.type, (int)reply.text.len,
+                 (const char *)reply.text.data, text);
 }
 static void error_has(const char *word) {
     if (!strstr(e.text, word)) fail_msg("\"%s\" does not say \"%s\"", e.text, word);
@@ -80,7 +82,8 @@ static void every_type_of_reply(void **state) {
     assert_int_equal(reply.count, 3);
     assert_true(bytes_is(reply.items[0].text, "9223372036854775807"));
     assert_int_equal(reply.items[1].type, REDIS_NIL);
-    struct bytes nested[] = {BYTES("EVAL"), BYTES("return {1, {'a', {}}, redis.error_reply('E x')}"), BYTES("0")};
+    struct bytes nested[] = {BYTES("EVAL"),
+                             BYTES("return {1, {'a', {}}, redis.error_reply('E x')}"), BYTES("0")};
     ok(redis_do(r, &reply, &e, 3, nested));
     assert_int_equal(reply.items[1].items[1].type, REDIS_ARRAY);
     assert_int_equal(reply.items[1].items[1].count, 0);
@@ -194,8 +197,10 @@ static void killed_in_the_middle(void **state) {
     assert_int_equal(redis_unread(r), 0);
     assert_int_equal(redis_ping(r, &e), ERR_AGAIN); /* not there */
     error_has("connecting");
-    char big[64 << 10] = {0}; /* put itself cannot send: the next call says so, and then it is over */
-    for (int i = 0; i < 20; i++) redis_put(r, 2, (struct bytes[]){BYTES("ECHO"), {big, sizeof big}});
+    char big[64 << 10] = {
+        0}; /* put itself cannot send: the next call says so, and then it is over */
+    for (int i = 0; i < 20; i++)
+        redis_put(r, 2, (struct bytes[]){BYTES("ECHO"), {big, sizeof big}});
     assert_int_equal(redis_unread(r), 0);
     assert_int_equal(redis_next(r, &reply, &e), ERR_AGAIN);
     redis_server_again(&server);
@@ -316,7 +321,9 @@ static void a_server_that_repeats_secrets(void **state) {
 }
 
 static void urls(void **state) {
-    static const struct { const char *url, *where; } table[] = {
+    static const struct {
+        const char *url, *where;
+    } table[] = {
         {"redis://localhost", "localhost:6379"},
         {"redis://localhost/", "localhost:6379"},
         {"redis://localhost:7000/5", "localhost:7000"},
@@ -357,7 +364,8 @@ static void urls(void **state) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct redis *c = redis_open(&(struct redis_conf){table[i].url, 10, 10, NULL}, &e);
         if (!c != !table[i].where) fail_msg("%s", table[i].url);
-        if (c) assert_string_equal(redis_where(c), table[i].where);
+        if (c)
+            assert_string_equal(redis_where(c), table[i].where);
         else {
             assert_int_equal(e.kind, ERR_FATAL);
             error_has("redis://[user:password@]host");

@@ -1,5 +1,6 @@
 /*
- * redis_server: a real redis-server of the test's own, on a socket in a new directory, gone with the test.
+ * redis_server: a real redis-server of the test's own, on a socket in a new directory, gone with
+ * the test.
  */
 #ifndef DARKROOM_TESTS_REDIS_SERVER_H
 #define DARKROOM_TESTS_REDIS_SERVER_H
@@ -57,13 +58,14 @@ static inline void redis_server_start(struct redis_server *s, ...) {
     if (!mkdtemp(s->dir)) abort();
     snprintf(s->path, sizeof s->path, "%s/socket", s->dir);
     snprintf(s->url, sizeof s->url, "unix:%s", s->path);
-    const char *own[] = {"redis-server", "--port", "0",  "--unixsocket", s->path, "--dir",
-                         s->dir,         "--save", "",   "--logfile",    "log"};
+    const char *own[] = {"redis-server", "--port", "0", "--unixsocket", s->path, "--dir",
+                         s->dir,         "--save", "",  "--logfile",    "log"};
     size_t n = sizeof own / sizeof *own;
     memcpy(s->args, own, sizeof own);
     va_list more;
     va_start(more, s);
-    for (const char *a; n < REDIS_SERVER_ARGS && (a = va_arg(more, const char *));) s->args[n++] = a;
+    for (const char *a; n < REDIS_SERVER_ARGS && (a = va_arg(more, const char *));)
+        s->args[n++] = a;
     va_end(more);
     redis_server_again(s);
 }
