@@ -13,7 +13,8 @@
 enum {
     MIN_STEPS = 32,  /* of a version: a handful of images is seen often enough to matter */
     READ = 1024,     /* images drawn and read from the store at a time, at least a minibatch */
-    LOOK = 1000,     /* images that normalisation and the training metrics look at */
+    LOOK = 1000,     /* images that the training metrics look at */
+    WARM_UP = 100,   /* steps of a new net in which the rate rises to its value: the first ones are steep */
 };
 
 /* Every training row of a model, 16 bytes each, in the order of its batches. */
@@ -334,6 +335,8 @@ static enum err_kind study(struct learner *l, struct pupil *p, const struct spec
         if (images_get(l->images, bytes_of(p->name), (const char (*)[ROW_HEX + 1])pg->names, n, take, pg, e)) break;
         for (int at = 0; at < pg->count; at += (int)batch) {
             int k = pg->count - at < (int)batch ? pg->count - at : (int)batch;
+            double warm = (double)(trainer_steps(t) + 1) / WARM_UP;
+            trainer_set_rate(t, (float)(spec->rate * (warm < 1 ? warm : 1)));
             c->loss += (double)trainer_step(t, pg->x + (size_t)at * image, pg->label + at, k);
             c->steps++;
             c->presentations += k;
@@ -362,6 +365,24 @@ static enum err_kind save_batches(struct learner *l, struct pupil *p, const stru
         lineage_add_batch(&p->lineage, &b);
     }
     return ERR_NONE;
+}
+
+static bool all_finite(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+/* A rate that is too high ends in numbers that are none. Such a version would never recover and serve
+   nobody: it keeps the weights that it began with, and people are told. */
+static void undo_divergence(struct pupil *p, struct trainer *t, const float *start) {
+    size_t n = net_param_count(p->model.net), size = n * sizeof(float);
+    if (all_finite(net_params(p->model.net), n) && all_finite(trainer_average(t), n) && all_finite(trainer_momentum(t), n)) return;
+    log_error("model %s: training of version %lld diverged; it keeps the weights of before (is train.rate too high?)", p->name, (long long)p->version + 1);
+    const float *average = p->average ? p->average : start;
+    memcpy(net_params(p->model.net), start, size);
+    memcpy(trainer_average(t), average, size);
+    memset(trainer_momentum(t), 0, size);
 }
 
 /* Weights, momentum and average out of the trainer, into artifacts and into the pupil. */
@@ -426,8 +447,11 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
     /* study shuffles a copy: the rows artifacts keep the batches' order */
     struct rows shuffled = {.count = f->train.count};
     shuffled.list = memcpy(mem_alloc(f->train.count * sizeof *shuffled.list), f->train.list ? (const void *)f->train.list : "", f->train.count * sizeof *shuffled.list);
+    float *start_params = params_of(&p->model);
     enum err_kind kind = study(l, p, spec, &shuffled, t, &pg, alive, &course, e);
     free(shuffled.list);
+    if (!kind) undo_divergence(p, t, start_params);
+    free(start_params);
     if (kind || save_batches(l, p, batches, n, f, e) || graduate(l, p, t, spec, a, out, e) || measure(l, p, &f->train, &course, alive, out, e)) goto done;
     out->presentations += course.presentations;
     out->labels = p->model.label_count;

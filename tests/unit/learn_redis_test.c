@@ -1,0 +1,397 @@
+/*
+ * learn: images and models in a real Redis: what is stored, replayed, dropped and corrected; versions
+ * that grow, survive a new trainer and are published once.
+ */
+#define _GNU_SOURCE
+#include "lib/base/clock.h"
+#include "lib/learn/learner.h"
+#include "lib/learn/lineage.h"
+#include "lib/learn/served.h"
+#include "tests/unit/redis_server.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+enum { SIDE = 8, PIXELS = SIDE * SIDE };
+
+static struct redis_server server;
+static struct redis *redis;
+static struct images *images;
+static struct registry *registry;
+static struct arena arena;
+static struct specs *specs;
+static struct err err;
+
+static int begin(void **state) {
+    (void)state;
+    struct redis_reply reply;
+    err_clear(&err);
+    redis = redis_open(&(struct redis_conf){.url = redis_server_url(&server)}, &err);
+    images = images_open(redis, "t.");
+    registry = registry_open(redis, "t.");
+    return redis_do(redis, &reply, &err, 1, (const struct bytes[]){BYTES("FLUSHALL")});
+}
+
+static int end(void **state) {
+    (void)state;
+    images_close(images);
+    registry_close(registry);
+    redis_close(redis);
+    arena_reset(&arena);
+    return 0;
+}
+
+static struct bytes pixels_of(unsigned seed) {
+    unsigned char *p = arena_alloc(&arena, PIXELS);
+    for (int i = 0; i < PIXELS; i++) p[i] = (unsigned char)(seed * 37 + (unsigned)i * (seed + 3));
+    return (struct bytes){p, PIXELS};
+}
+
+static struct image_put put_of(const char *id, const char *label, unsigned seed, int64_t offset) {
+    return (struct image_put){.row = {.model = BYTES("m"), .id = bytes_of(id), .source = BYTES("s"), .label = bytes_of(label), .filename = BYTES("f.png"),
+                                      .time_ms = 5, .height = SIDE, .width = SIDE, .channels = 1, .pixels = pixels_of(seed)},
+                              .cluster = "c", .topic = "t", .partition = 3, .offset = offset, .record_ms = 1000 + offset};
+}
+
+static void expect(struct image_put *p, size_t n, const enum image_verdict *verdicts, const int64_t *revisions) {
+    assert_int_equal(images_put(images, p, n, &err), ERR_NONE);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(p[i].verdict, verdicts[i]);
+        assert_int_equal(p[i].revision, revisions[i]);
+    }
+}
+
+static void replay_is_answered_as_the_first_time(void **state) {
+    (void)state;
+    struct image_put p[] = {put_of("a", "1", 1, 10), put_of("b", "2", 2, 11), put_of("a", "1", 1, 12), put_of("a", "7", 1, 13), put_of("a", "1", 1, 14)};
+    const enum image_verdict first[] = {IMAGE_STORED, IMAGE_STORED, IMAGE_DUPLICATE, IMAGE_REVISED, IMAGE_REVISED};
+    const enum image_verdict again[] = {IMAGE_REPLAYED, IMAGE_REPLAYED, IMAGE_DUPLICATE, IMAGE_REPLAYED, IMAGE_REPLAYED};
+    const int64_t revisions[] = {1, 1, 1, 2, 3};
+    expect(p, 5, first, revisions);
+    int64_t replayed[] = {1, 1, 3, 2, 3}; /* of a dropped duplicate nobody asks the revision */
+    expect(p, 5, again, replayed);
+    int64_t count;
+    assert_int_equal(images_count(images, BYTES("m"), &count, &err), ERR_NONE);
+    assert_int_equal(count, 2);
+}
+
+static void replay_mends_a_row_without_its_index(void **state) {
+    (void)state;
+    struct image_put p = put_of("a", "1", 1, 10);
+    struct redis_reply reply;
+    int64_t count;
+    assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
+    assert_int_equal(redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), BYTES("t.images:{m}")}), ERR_NONE);
+    assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
+    assert_int_equal(p.verdict, IMAGE_REPLAYED);
+    assert_int_equal(images_count(images, BYTES("m"), &count, &err), ERR_NONE);
+    assert_int_equal(count, 1);
+}
+
+static void a_topic_made_anew_is_no_replay(void **state) {
+    (void)state;
+    struct image_put old = put_of("a", "1", 1, 500), new = put_of("a", "2", 1, 3);
+    assert_int_equal(images_put(images, &old, 1, &err), ERR_NONE);
+    new.record_ms = old.record_ms + 1; /* lower offset, younger record */
+    assert_int_equal(images_put(images, &new, 1, &err), ERR_NONE);
+    assert_int_equal(new.verdict, IMAGE_REVISED);
+    struct image_put other = put_of("a", "3", 1, 500);
+    other.cluster = "another";
+    assert_int_equal(images_put(images, &other, 1, &err), ERR_NONE);
+    assert_int_equal(other.verdict, IMAGE_REVISED);
+    assert_int_equal(other.revision, 3);
+}
+
+static void hostile_ids_are_told_apart(void **state) {
+    (void)state;
+    struct image_put p[] = {put_of("a", "1", 1, 1), put_of("a:b", "1", 1, 2), put_of("}{", "1", 1, 3), put_of("*", "1", 1, 4)};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(images_put(images, &p[i], 1, &err), ERR_NONE);
+        assert_int_equal(p[i].verdict, IMAGE_STORED);
+    }
+    char one[ROW_HEX + 1], two[ROW_HEX + 1]; /* the border between source and id counts */
+    images_row_name(BYTES("ab"), BYTES("c"), one);
+    images_row_name(BYTES("a"), BYTES("bc"), two);
+    assert_string_not_equal(one, two);
+}
+
+static enum err_kind see(void *ctx, const char *name, const struct image_row *row, int64_t revision, struct err *e) {
+    struct buf *out = ctx;
+    (void)name, (void)e;
+    buf_printf(out, "%.*s=%.*s/%lld ", (int)row->id.len, (const char *)row->id.data, (int)row->label.len, row->label.data ? (const char *)row->label.data : "",
+               (long long)revision);
+    return ERR_NONE;
+}
+
+static void keeps_as_the_spec_says_oldest_out_first(void **state) {
+    (void)state;
+    struct spec spec = *specs_of(specs, BYTES("m"));
+    struct buf seen = {0};
+    int64_t removed;
+    for (int i = 0; i < 6; i++) {
+        struct image_put p = put_of((const char[]){(char)('a' + i), 0}, "1", 1, i);
+        assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
+    }
+    spec.keep_images = 4;
+    assert_int_equal(images_keep(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
+    assert_int_equal(removed, 2);
+    spec.keep_age_ms = 3;
+    assert_int_equal(images_keep(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
+    assert_int_equal(removed, 2); /* c at 1002 and d at 1003 */
+    assert_int_equal(images_each(images, BYTES("m"), see, &seen, &err), ERR_NONE);
+    assert_string_equal(seen.data, "e=1/1 f=1/1 ");
+    buf_free(&seen);
+}
+
+static void splits_are_fair_and_for_ever(void **state) {
+    (void)state;
+    int eval = 0;
+    char name[ROW_HEX + 1], id[16];
+    for (int i = 0; i < 20000; i++) {
+        snprintf(id, sizeof id, "%d", i);
+        images_row_name(BYTES("s"), bytes_of(id), name);
+        eval += images_split(name, 0.1) == SPLIT_EVAL;
+        assert_true(images_split(name, 0.1) == SPLIT_TRAIN || images_split(name, 0.2) == SPLIT_EVAL);
+        assert_int_equal(images_split(name, 0), SPLIT_TRAIN);
+    }
+    assert_in_range(eval, 1850, 2150);
+}
+
+/* ---- models ---- */
+
+static enum err_kind go_on(void *ctx, struct err *e) {
+    (void)ctx, (void)e;
+    return ERR_NONE;
+}
+static const struct alive alive = {go_on, NULL};
+
+static int mislabel; /* added to the class in the labels of the next batches */
+
+/* n images of class i % classes: a bright bar whose place is the class, with noise. */
+static struct manifest batch_of(int from, int n, int classes, bool eval) {
+    struct manifest m = {.batch = bytes_of(arena_printf(&arena, "%064d", from)), .model = BYTES("m")};
+    m.images = arena_alloc(&arena, (size_t)n * sizeof *m.images);
+    for (int i = 0; i < n; i++) {
+        int class = (from + i) % classes;
+        char *name = arena_printf(&arena, "%d", from + i), *label = arena_printf(&arena, "c%d", (class + mislabel) % classes);
+        unsigned char *p = arena_alloc(&arena, PIXELS);
+        for (int k = 0; k < PIXELS; k++) p[k] = (unsigned char)(((from + i) * 7919 + k * 104729) % 97 + (k / SIDE == class ? 150 : 0));
+        struct image_put put = put_of(name, label, 0, from + i);
+        put.row.pixels = (struct bytes){p, PIXELS};
+        assert_int_equal(images_put(images, &put, 1, &err), ERR_NONE);
+        m.images[m.image_count++] = (struct manifest_image){bytes_of(arena_text(&arena, bytes_of(put.name))), 1, bytes_of(label),
+                                                            eval && i % 5 == 0 ? SPLIT_EVAL : SPLIT_TRAIN};
+    }
+    return m;
+}
+
+static struct spec small_spec(void) {
+    struct spec s = *specs_of(specs, BYTES("m"));
+    s.width = s.height = SIDE;
+    return s;
+}
+
+static struct trained learn(struct learner *l, const struct spec *spec, const struct manifest *m, size_t n) {
+    struct trained out;
+    if (learner_learn(l, BYTES("m"), spec, m, n, &alive, &arena, &out, &err)) fail_msg("%s", err.text);
+    return out;
+}
+
+static void learns_grows_and_goes_on(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 2);
+    struct manifest first[] = {batch_of(0, 300, 3, true), batch_of(300, 300, 3, true)};
+    struct trained one = learn(l, &spec, first, 2), two;
+    assert_int_equal(one.version, 1);
+    assert_int_equal(one.images, 600);
+    assert_int_equal(one.labels, 3);
+    assert_int_equal(one.evaluation.images, 120);
+    assert_true(one.evaluation.accuracy > 0.95);
+    learner_close(l);
+
+    /* another process, a new label */
+    l = learner_open(registry, images, 2);
+    struct manifest more = batch_of(600, 300, 5, true);
+    two = learn(l, &spec, &more, 1);
+    assert_int_equal(two.version, 2);
+    assert_int_equal(two.parent, 1);
+    assert_int_equal(two.labels, 5);
+    assert_int_equal(two.images, 900);
+    assert_true(two.evaluation.accuracy > 0.95); /* on the old classes as well */
+    int64_t versions[3];
+    const struct bytes ids[] = {first[0].batch, more.batch, BYTES("unknown")};
+    assert_int_equal(registry_batches(registry, BYTES("m"), ids, 3, versions, &err), ERR_NONE);
+    assert_int_equal(versions[0], 1);
+    assert_int_equal(versions[1], 2);
+    assert_int_equal(versions[2], 0);
+    learner_close(l);
+}
+
+static void the_same_batches_give_the_same_bits(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest m = batch_of(0, 200, 4, true);
+    struct learner *l = learner_open(registry, images, 2);
+    struct trained one = learn(l, &spec, &m, 1);
+    learner_close(l);
+    end(NULL);
+    char artifact[HASH_HEX + 1];
+    snprintf(artifact, sizeof artifact, "%.*s", (int)one.artifact.len, (const char *)one.artifact.data);
+    begin(NULL);
+    m = batch_of(0, 200, 4, true);
+    l = learner_open(registry, images, 2);
+    one = learn(l, &spec, &m, 1);
+    assert_true(bytes_is(one.artifact, artifact));
+    learner_close(l);
+}
+
+static void tiny_data_is_no_trouble(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest one_class = batch_of(0, 10, 1, false), eval_only = batch_of(100, 1, 1, true), ten = batch_of(200, 10, 2, false);
+    struct trained m = learn(l, &spec, &one_class, 1);
+    assert_int_equal(m.labels, 1);
+    assert_int_equal(m.evaluation.images, 0);
+    assert_true(isnan(m.evaluation.accuracy));
+    m = learn(l, &spec, &eval_only, 1);
+    assert_int_equal(m.version, 2);
+    assert_int_equal(m.evaluation.images, 1);
+    m = learn(l, &spec, &ten, 1);
+    assert_int_equal(m.labels, 2);
+    spec.network = NETWORK_CNN; /* the spec changes on a live fleet */
+    struct manifest more = batch_of(300, 100, 2, false);
+    m = learn(l, &spec, &more, 1);
+    assert_int_equal(m.version, 4);
+    learner_close(l);
+}
+
+static void gone_and_corrected_rows_are_left_out(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest m = batch_of(0, 50, 2, false);
+    struct redis_reply reply;
+    char *key = arena_printf(&arena, "t.image:{m}:%.*s", ROW_HEX, (const char *)m.images[3].row.data);
+    assert_int_equal(redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), bytes_of(key)}), ERR_NONE);
+    struct image_put corrected = put_of("4", "other", 9, 1000);
+    assert_int_equal(images_put(images, &corrected, 1, &err), ERR_NONE);
+    assert_int_equal(corrected.verdict, IMAGE_REVISED);
+    struct learner *l = learner_open(registry, images, 1);
+    struct trained t = learn(l, &spec, &m, 1);
+    assert_int_equal(t.missing, 1);
+    assert_int_equal(t.images, 48);
+    learner_close(l);
+}
+
+static void a_late_trainer_publishes_nothing(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest m[] = {batch_of(0, 60, 2, false), batch_of(100, 60, 2, false)};
+    struct learner *l = learner_open(registry, images, 1);
+    struct trained one = learn(l, &spec, &m[0], 1), head;
+    assert_int_equal(registry_publish(registry, &one, &err), ERR_NONE); /* the same again is fine */
+    struct trained late = one;
+    late.batches = &m[1].batch;
+    late.lineage = one.artifact; /* another message for the same step */
+    assert_int_equal(registry_publish(registry, &late, &err), ERR_AGAIN);
+    err_clear(&err);
+    assert_int_equal(registry_head(registry, BYTES("m"), &arena, &head, &err), ERR_NONE);
+    assert_true(bytes_equal(head.lineage, one.lineage));
+    learner_close(l);
+}
+
+static void diverged_training_is_not_published(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 2);
+    struct manifest m[] = {batch_of(0, 200, 4, true), batch_of(1000, 200, 4, true), batch_of(2000, 200, 4, true)};
+    struct trained one = learn(l, &spec, &m[0], 1), two, three;
+    spec.rate = 1e6;
+    spec.average = 0;
+    two = learn(l, &spec, &m[1], 1);
+    assert_int_equal(two.version, 2);
+    assert_true(two.evaluation.accuracy >= one.evaluation.accuracy - 0.1); /* the weights of before */
+    spec.rate = 0.05;
+    three = learn(l, &spec, &m[2], 1);
+    assert_true(three.evaluation.accuracy > 0.95);
+    learner_close(l);
+}
+
+static void judges_on_the_same_images(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m[] = {batch_of(0, 400, 4, true), {.model = {0}}};
+    mislabel = 1;
+    m[1] = batch_of(1000, 1600, 4, false);
+    mislabel = 0;
+    struct trained one = learn(l, &spec, &m[0], 1);
+    struct deployed none = {0}, first, second;
+    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err), ERR_NONE);
+    assert_true(first.promoted);
+    assert_int_equal(first.version, 1);
+    struct trained two = learn(l, &spec, &m[1], 1);
+    assert_int_equal(judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+    assert_false(second.promoted);
+    assert_int_equal(second.version, 1);
+    assert_int_equal(second.judged, 2);
+    assert_true(second.challenger.accuracy < second.evaluation.accuracy);
+    assert_int_equal(second.challenger.images, second.evaluation.images);
+    learner_close(l);
+}
+
+static void serves_what_is_deployed(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m = batch_of(0, 400, 4, true);
+    struct trained one = learn(l, &spec, &m, 1);
+    struct served_models *s = served_open(redis_server_url(&server), "t.", 16, &err);
+    struct deployed d = {.model = BYTES("m"), .version = 1, .artifact = one.artifact, .judged = 1, .promoted = true, .why = BYTES("x")};
+    struct buf json = {0};
+    assert_null(served_find(s, BYTES("m"), &err));
+    assert_int_equal(err.reason, REASON_NO_MODEL);
+    err_clear(&err);
+    deployed_encode(&d, &json);
+    assert_int_equal(served_update(s, BYTES("m"), buf_bytes(&json), &err), ERR_NONE);
+    struct served *by = served_find(s, BYTES("m"), &err);
+    assert_non_null(by);
+    for (int k = 0; k < PIXELS; k++) by->x[k] = k / SIDE == 2 ? 200 : 20;
+    by->waiting = 1;
+    served_run(s);
+    assert_string_equal(by->model.labels[2], "c2");
+    assert_true(by->prob[2] > 0.5f);
+    /* an update that cannot be followed leaves the old one in service */
+    struct deployed broken = d;
+    broken.version = 2;
+    broken.artifact = one.lineage;
+    buf_clear(&json);
+    deployed_encode(&broken, &json);
+    assert_int_equal(served_update(s, BYTES("m"), buf_bytes(&json), &err), ERR_NONE);
+    assert_int_equal(served_find(s, BYTES("m"), &err)->version, 1);
+    assert_int_equal(served_update(s, BYTES("m"), (struct bytes){0}, &err), ERR_NONE);
+    assert_null(served_find(s, BYTES("m"), &err));
+    served_close(s);
+    buf_free(&json);
+    learner_close(l);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
+        T(replay_is_answered_as_the_first_time), T(replay_mends_a_row_without_its_index), T(a_topic_made_anew_is_no_replay),
+        T(hostile_ids_are_told_apart), T(keeps_as_the_spec_says_oldest_out_first), T(splits_are_fair_and_for_ever),
+        T(learns_grows_and_goes_on), T(the_same_batches_give_the_same_bits), T(tiny_data_is_no_trouble),
+        T(gone_and_corrected_rows_are_left_out), T(a_late_trainer_publishes_nothing), T(diverged_training_is_not_published), T(judges_on_the_same_images), T(serves_what_is_deployed)};
+    redis_server_start(&server, (char *)NULL);
+    specs = specs_load(NULL, &err);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    redis_server_stop(&server);
+    specs_free(specs);
+    arena_free(&arena);
+    return failed;
+}
