@@ -272,7 +272,8 @@ static enum err_kind greet(struct redis *r, int argc, const char **argv, struct 
     redisReply *reply = redisCommandArgv(r->context, argc, argv, NULL);
     if (!reply) return broken(r, "greeting it", e);
     if (reply->type == REDIS_REPLY_ERROR) {
-        /* A server without AUTH repeats its arguments: only the code of an unknown answer is told. */
+        /* A server without AUTH repeats its arguments: of an unknown answer only the code is told.
+         */
         bool known = refused(r, reply->str, e) == ERR_AGAIN;
         if (!known && *argv[0] == 'A')
             err_again(e, "Redis at %s refuses the user or password (%.*s): check the Redis URL",
