@@ -1,3 +1,6 @@
+/*
+ * event: CloudEvents attributes as Kafka headers. Headers are matched as bytes; nothing is trusted.
+ */
 #include "proto/event.h"
 
 #include "lib/base/clock.h"

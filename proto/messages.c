@@ -1,3 +1,4 @@
+/* messages: encoding writes a flat text; decoding checks every member before it is used. */
 #include "proto/messages.h"
 
 #include "lib/base/clock.h"

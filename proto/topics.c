@@ -1,3 +1,4 @@
+/* topics: the table. Names are put together once, so that they can be handed out as pointers. */
 #include "proto/topics.h"
 
 #include <stdio.h>

@@ -136,6 +136,18 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     return ERR_NONE;
 }
 
+/* The runtime gives a request up: it ended the worker three times, or its answer is too long to send. */
+static void refuse(void *state, const struct record *r, const struct err *why, struct out *out) {
+    struct request q = {.why = *why};
+    struct buf json = {0};
+    struct err ignored = {0};
+    (void)state;
+    (void)!event_read(r, out_arena(out), &q.ev, &ignored);
+    err_clear(&ignored);
+    if (answer(r, &q, &json, out, &ignored)) log_error("no error result for a refused request: %s", ignored.text);
+    buf_free(&json);
+}
+
 static void close_(void *state) {
     struct predict *p = state;
     image_free(&p->image);
@@ -158,6 +170,7 @@ static const struct stage predict = {
     .counters = {"answered", "error_results"},
     .open = open_,
     .handle = handle,
+    .refuse = refuse,
     .on_update = on_update,
     .close = close_,
 };

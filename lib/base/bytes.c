@@ -1,3 +1,4 @@
+/* bytes: borrowed and owned memory. An arena is a list of blocks, each twice the last. */
 #include "lib/base/bytes.h"
 
 #include <stdarg.h>

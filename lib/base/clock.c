@@ -1,3 +1,4 @@
+/* clock: the system's clocks, or one that tests move by hand. */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
 

@@ -1,3 +1,4 @@
+/* err: kinds and texts of errors, and the table of reasons. */
 #include "lib/base/err.h"
 
 #include <stdarg.h>

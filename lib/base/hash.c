@@ -1,3 +1,4 @@
+/* hash: SHA-256 by libcrypto. Without it nothing can be named, so the process ends. */
 #include "lib/base/hash.h"
 
 #include <openssl/evp.h>

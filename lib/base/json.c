@@ -1,3 +1,4 @@
+/* json: cJSON reads, with the checks that it leaves out; the writer is our own. */
 #include "lib/base/json.h"
 
 #include <cjson/cJSON.h>

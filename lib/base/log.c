@@ -1,3 +1,4 @@
+/* log: one write(2) a line, so lines of several processes do not mix; a failed write is ignored. */
 #include "lib/base/log.h"
 
 #include "lib/base/clock.h"

@@ -1,3 +1,4 @@
+/* machine: processors, by affinity and by the control group's quota. */
 #define _GNU_SOURCE
 #include "lib/base/machine.h"
 

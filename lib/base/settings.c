@@ -1,3 +1,4 @@
+/* settings: one walk over the tables for presets and environment, one getopt_long for the flags. */
 #define _GNU_SOURCE
 #include "lib/base/settings.h"
 

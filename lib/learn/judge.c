@@ -1,3 +1,4 @@
+/* judge: images are read and answered in chunks, so memory does not grow with the images. */
 #include "lib/learn/judge.h"
 
 #include "lib/learn/lineage.h"

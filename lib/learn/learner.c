@@ -1,3 +1,8 @@
+/*
+ * learner: a version is made in this order: look at the new batches, grow the net, study, save the artifacts,
+ * measure, publish. Until the last step nothing that others can see has changed; a failure before it throws the
+ * model in memory away, and the next try begins from the registry.
+ */
 #include "lib/learn/learner.h"
 
 #include "lib/base/clock.h"

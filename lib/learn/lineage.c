@@ -1,3 +1,4 @@
+/* lineage: the JSON artifact of a version, and the sorted sample of held-out rows. */
 #include "lib/learn/lineage.h"
 
 #include "lib/base/json.h"

@@ -1,3 +1,4 @@
+/* registry: one Redis command or one script a call, so each is all or nothing. */
 #include "lib/learn/registry.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* served: a version is loaded beside the one in service and takes its place when complete. */
 #include "lib/learn/served.h"
 
 #include "lib/base/log.h"

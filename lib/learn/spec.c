@@ -1,3 +1,4 @@
+/* spec: the file is read whole; a wrong field is fatal at the start, never a default in silence. */
 #include "lib/learn/spec.h"
 
 #include "lib/base/json.h"
