@@ -653,7 +653,8 @@ static enum err_kind memory_settle(struct bus *base, int wait_ms, struct err *e)
 }
 
 static bool memory_busy(const struct bus *base) {
-    return ((const struct mbus *)base)->under_way != NULL;
+    const struct mbus *b = (const struct mbus *)base;
+    return b->under_way && !b->failed.kind; /* what failed is not under way: it waits for a rewind */
 }
 
 static void abort_under_way(struct mbus *b) {

@@ -1,0 +1,167 @@
+/*
+ * kafka_reader.c: a topic followed without a group. All its partitions are assigned with explicit
+ * positions; nothing is ever committed. On a read-committed handle the end of a partition is only the last
+ * stable one, so the true end is asked of a second handle that reads everything and consumes nothing.
+ */
+#include "lib/bus/reader.h"
+
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/bus/kafka_conf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CALL_MS = 2000 };
+
+struct reader {
+    struct kafka_link link;
+    rd_kafka_t *rk, *ends; /* read committed, and for the true ends */
+    char *topic;
+    enum reader_from from;
+    int partitions; /* 0: not ready */
+    int64_t *next;  /* everything below was given out, or is not to be read */
+    int64_t *end;   /* as last asked */
+    rd_kafka_message_t *held;
+    struct header *headers;
+};
+
+struct reader *reader_open(const struct bus_property *properties, size_t n, const char *topic,
+                           enum reader_from from, struct err *e) {
+    struct reader *r = mem_zeroed(1, sizeof *r);
+    kafka_link_open(&r->link, r, properties, n);
+    r->topic = mem_copy(topic, strlen(topic));
+    r->from = from;
+    rd_kafka_conf_t *conf = kafka_follower_conf(&r->link, properties, n, true, e);
+    r->rk = conf ? kafka_make(RD_KAFKA_CONSUMER, conf, e) : NULL;
+    conf = r->rk ? kafka_follower_conf(&r->link, properties, n, false, e) : NULL;
+    r->ends = conf ? kafka_make(RD_KAFKA_CONSUMER, conf, e) : NULL;
+    if (r->ends) {
+        rd_kafka_poll_set_consumer(r->rk);
+        return r;
+    }
+    reader_close(r);
+    return NULL;
+}
+
+static int left_ms(int64_t deadline) {
+    int64_t left = (deadline - clock_monotonic_us()) / 1000;
+    return left > 0 ? (int)left : 0;
+}
+
+static enum err_kind count_partitions(struct reader *r, int wait_ms, int *count, struct err *e) {
+    const struct rd_kafka_metadata *md;
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(r->rk, r->topic, NULL);
+    rd_kafka_resp_err_t code = rd_kafka_metadata(r->rk, 0, topic, &md, wait_ms);
+    rd_kafka_topic_destroy(topic);
+    if (code) return kafka_again(&r->link, e, "asking for a topic", code);
+    code = md->topic_cnt ? md->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    *count = code ? 0 : md->topics[0].partition_cnt;
+    rd_kafka_metadata_destroy(md);
+    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        return err_fatal(e, "no topic %s at %.80s: run `darkroom topics create`", r->topic, r->link.brokers);
+    if (code) return kafka_again(&r->link, e, r->topic, code);
+    return ERR_NONE;
+}
+
+static enum err_kind ask_end(struct reader *r, int p, int wait_ms, int64_t *begin, int64_t *end, struct err *e) {
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(r->ends, r->topic, p, begin, end, wait_ms);
+    return code ? kafka_again(&r->link, e, "asking for the end of a topic", code) : ERR_NONE;
+}
+
+enum err_kind reader_ready(struct reader *r, int wait_ms, struct err *e) {
+    int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
+    int count;
+    if (r->partitions) return ERR_NONE;
+    if (count_partitions(r, left_ms(deadline), &count, e)) return e->kind;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(count);
+    int64_t *next = mem_zeroed((size_t)count, sizeof *next);
+    err_clear(e);
+    for (int p = 0; p < count && !e->kind; p++) {
+        int64_t begin = 0, end = 0;
+        (void)!ask_end(r, p, left_ms(deadline), &begin, &end, e);
+        next[p] = r->from == READER_END ? end : begin;
+        rd_kafka_topic_partition_list_add(list, r->topic, p)->offset = next[p];
+    }
+    rd_kafka_resp_err_t code = e->kind ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_assign(r->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (code) kafka_again(&r->link, e, "reading a topic", code);
+    if (e->kind) {
+        free(next);
+        return e->kind;
+    }
+    free(r->next);
+    free(r->end);
+    r->next = next;
+    r->end = mem_zeroed((size_t)count, sizeof *r->end);
+    r->partitions = count;
+    return ERR_NONE;
+}
+
+static void release(struct reader *r) {
+    if (r->held) rd_kafka_message_destroy(r->held);
+    free(r->headers);
+    r->held = NULL;
+    r->headers = NULL;
+}
+
+/* True when m is a record to give out. */
+static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
+    int64_t *next = m->partition >= 0 && m->partition < r->partitions ? &r->next[m->partition] : NULL;
+    if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        if (next && m->offset > *next) *next = m->offset;
+    } else if (m->err) {
+        kafka_again(&r->link, e, r->topic, m->err);
+    } else if (next && m->offset >= *next) {
+        *next = m->offset + 1;
+        return true;
+    }
+    return false;
+}
+
+enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, bool *got, struct err *e) {
+    int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
+    release(r);
+    *got = false;
+    if (reader_ready(r, wait_ms > CALL_MS ? wait_ms : CALL_MS, e)) return e->kind;
+    err_clear(e);
+    rd_kafka_message_t *m;
+    while (!e->kind && (m = rd_kafka_consumer_poll(r->rk, left_ms(deadline)))) {
+        if (take(r, m, e)) {
+            r->held = m;
+            *out = kafka_record(m, r->topic, &r->headers);
+            *got = true;
+            return ERR_NONE;
+        }
+        rd_kafka_message_destroy(m);
+    }
+    return e->kind;
+}
+
+enum err_kind reader_at_end(struct reader *r, bool *at_end, struct err *e) {
+    *at_end = false;
+    if (reader_ready(r, CALL_MS, e)) return e->kind;
+    for (int p = 0; p < r->partitions; p++)
+        if (r->next[p] < r->end[p]) return ERR_NONE; /* not even where it was: no need to ask */
+    bool all = true;
+    for (int p = 0; p < r->partitions; p++) {
+        int64_t begin;
+        if (ask_end(r, p, CALL_MS, &begin, &r->end[p], e)) return e->kind;
+        if (r->next[p] < r->end[p]) all = false;
+    }
+    *at_end = all;
+    return ERR_NONE;
+}
+
+void reader_close(struct reader *r) {
+    if (!r) return;
+    release(r);
+    if (r->rk) rd_kafka_consumer_close(r->rk);
+    if (r->rk) rd_kafka_destroy(r->rk);
+    if (r->ends) rd_kafka_destroy(r->ends);
+    kafka_link_close(&r->link);
+    free(r->next);
+    free(r->end);
+    free(r->topic);
+    free(r);
+}

@@ -1,0 +1,336 @@
+/*
+ * kafka_txn.c: transactions and their outcome.
+ *
+ * A commit has to end definitely: while the broker does not answer, the same call is made again, until it
+ * has succeeded, has been refused (then the transaction is aborted), or has turned fatal. Fatal is what a
+ * broker's absence beyond transaction.timeout.ms leaves behind: the producers are dropped, and
+ * txn_ready makes them anew. Fenced again and again right after that means that somebody else uses the ids.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "lib/bus/kafka_txn.h"
+
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { LANES = 2, CALL_MS = 2000, FENCED_SOON_MS = 30000 };
+
+enum work { NOTHING, COMMIT, ABORT };
+
+struct lane {
+    rd_kafka_t *rk;
+    bool ready;
+};
+
+struct txns {
+    const struct bus_conf *conf;
+    struct kafka_link *link;
+    struct kafka_limits limits;
+    struct lane lanes[LANES];
+    int count, turn;
+    bool begun; /* txn_send was called, and not yet txn_commit or txn_abort */
+    int64_t made_ms;
+    int fenced_soon;
+
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* under lock: the work, and its outcome */
+    enum work work;
+    enum txn_outcome outcome; /* TXN_BUSY while there is none */
+    bool busy, stop, dead;    /* dead: the producers have to be made anew */
+    rd_kafka_topic_partition_list_t *positions;
+    rd_kafka_consumer_group_metadata_t *group;
+    struct err why;
+    int64_t us;
+};
+
+static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque) {
+    struct kafka_link *link = opaque;
+    (void)rk;
+    if (!m->err) return;
+    pthread_mutex_lock(&link->lock);
+    if (!link->undelivered) link->undelivered = m->err;
+    pthread_mutex_unlock(&link->lock);
+}
+
+static rd_kafka_t *make_lane(struct txns *t, int i, struct err *e) {
+    rd_kafka_conf_t *conf = kafka_producer_conf(t->link, t->conf->properties, t->conf->property_count, t->conf->queue_bytes, 2, e);
+    struct buf id = {0};
+    if (!conf) return NULL;
+    buf_printf(&id, "%s.%s.%d", t->conf->group, t->conf->instance, i);
+    kafka_set(conf, "transactional.id", id.data);
+    buf_free(&id);
+    rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+    return kafka_make(RD_KAFKA_PRODUCER, conf, e);
+}
+
+static void drop_lanes(struct txns *t) {
+    for (int i = 0; i < t->count; i++) {
+        struct lane *l = &t->lanes[i];
+        if (!l->rk) continue;
+        rd_kafka_purge(l->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+        rd_kafka_destroy(l->rk);
+        *l = (struct lane){0};
+    }
+}
+
+static bool stopping(struct txns *t) {
+    pthread_mutex_lock(&t->lock);
+    bool stop = t->stop;
+    pthread_mutex_unlock(&t->lock);
+    return stop;
+}
+
+static bool ask_again(struct txns *t, rd_kafka_error_t *error) {
+    if (!error || !rd_kafka_error_is_retriable(error) || stopping(t)) return false;
+    log_debug("kafka: %s; asking again", rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+    return true;
+}
+
+static rd_kafka_error_t *send_positions(struct txns *t, rd_kafka_t *rk) {
+    rd_kafka_error_t *error;
+    do error = rd_kafka_send_offsets_to_transaction(rk, t->positions, t->group, CALL_MS);
+    while (ask_again(t, error));
+    return error;
+}
+
+static rd_kafka_error_t *commit(struct txns *t, rd_kafka_t *rk) {
+    rd_kafka_error_t *error;
+    do error = rd_kafka_commit_transaction(rk, CALL_MS);
+    while (ask_again(t, error));
+    return error;
+}
+
+static rd_kafka_error_t *abort_(struct txns *t, rd_kafka_t *rk) {
+    rd_kafka_error_t *error;
+    do error = rd_kafka_abort_transaction(rk, CALL_MS);
+    while (ask_again(t, error));
+    return error;
+}
+
+static void *run(void *arg) {
+    struct txns *t = arg;
+    pthread_mutex_lock(&t->lock);
+    for (;;) {
+        while (t->work == NOTHING && !t->stop) pthread_cond_wait(&t->changed, &t->lock);
+        if (t->work == NOTHING) break;
+        enum work work = t->work;
+        rd_kafka_t *rk = t->lanes[t->turn].rk;
+        pthread_mutex_unlock(&t->lock);
+
+        int64_t start = clock_monotonic_us();
+        bool dead = false;
+        rd_kafka_error_t *error = NULL;
+        struct err why = {0};
+        if (work == COMMIT) {
+            error = t->positions->cnt ? send_positions(t, rk) : NULL;
+            if (!error) error = commit(t, rk);
+        }
+        if (error) {
+            rd_kafka_resp_err_t lost = kafka_undelivered(t->link);
+            dead = rd_kafka_error_is_fatal(error);
+            kafka_again_error(t->link, &why, "the commit", error);
+            if (lost) kafka_again(t->link, &why, "sending records", lost);
+        }
+        if (work == ABORT || (error && !dead)) {
+            rd_kafka_error_t *failed = abort_(t, rk);
+            if (failed) {
+                dead = true; /* whatever it is, a new producer aborts what stands open */
+                rd_kafka_error_destroy(failed);
+            }
+        }
+
+        pthread_mutex_lock(&t->lock);
+        t->outcome = work == COMMIT && !error ? TXN_COMMITTED : TXN_ABORTED;
+        if (work == COMMIT) t->why = why; /* an abort was asked for, and t->why says why */
+        t->us = clock_monotonic_us() - start;
+        t->dead = t->dead || dead;
+        t->work = NOTHING;
+        pthread_cond_broadcast(&t->changed);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+struct txns *txn_open(const struct bus_conf *conf, struct kafka_link *link, struct err *e) {
+    struct txns *t = mem_zeroed(1, sizeof *t);
+    pthread_condattr_t monotonic;
+    t->conf = conf;
+    t->link = link;
+    t->count = conf->lanes;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (pthread_create(&t->thread, NULL, run, t)) {
+        err_fatal(e, "no thread for the commits");
+        free(t);
+        return NULL;
+    }
+    for (int i = 0; i < t->count; i++) {
+        t->lanes[i].rk = make_lane(t, i, e);
+        if (t->lanes[i].rk) continue;
+        txn_close(t, 0);
+        return NULL;
+    }
+    return t;
+}
+
+struct start {
+    pthread_t thread;
+    rd_kafka_t *rk;
+    int wait_ms;
+    rd_kafka_error_t *error;
+};
+
+static void *start_lane(void *arg) {
+    struct start *s = arg;
+    s->error = rd_kafka_init_transactions(s->rk, s->wait_ms);
+    return NULL;
+}
+
+static enum err_kind fenced(struct txns *t, struct err *e) {
+    int64_t now = clock_monotonic_us() / 1000;
+    t->fenced_soon = now - t->made_ms < FENCED_SOON_MS ? t->fenced_soon + 1 : 0;
+    if (t->fenced_soon < 2) return e->kind;
+    return err_again(e, "another process uses the instance name %s: give each its own --instance", t->conf->instance);
+}
+
+enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
+    struct start starts[LANES] = {0};
+    bool failed = false;
+    if (t->dead) drop_lanes(t);
+    t->dead = false;
+    for (int i = 0; i < t->count; i++)
+        if (!t->lanes[i].rk && !(t->lanes[i].rk = make_lane(t, i, e))) return e->kind;
+    /* In parallel: after a kill each takes as long as the broker needs to abort what was left open. */
+    for (int i = 0; i < t->count; i++) {
+        starts[i] = (struct start){.rk = t->lanes[i].rk, .wait_ms = wait_ms};
+        if (!t->lanes[i].ready && pthread_create(&starts[i].thread, NULL, start_lane, &starts[i]))
+            return err_fatal(e, "no thread to initialise a producer");
+    }
+    for (int i = 0; i < t->count; i++) {
+        if (t->lanes[i].ready) continue;
+        pthread_join(starts[i].thread, NULL);
+        t->lanes[i].ready = !starts[i].error;
+        if (!starts[i].error) continue;
+        failed = true;
+        t->dead = t->dead || rd_kafka_error_is_fatal(starts[i].error);
+        kafka_again_error(t->link, e, "initialising the producers", starts[i].error);
+    }
+    if (failed) return t->dead ? fenced(t, e) : e->kind;
+    t->made_ms = clock_monotonic_us() / 1000;
+    return ERR_NONE;
+}
+
+enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struct err *e) {
+    rd_kafka_t *rk = t->lanes[t->turn].rk;
+    for (size_t i = 0; i < n; i++)
+        if (kafka_check_size(&t->limits, rk, t->link, &out[i], e)) return e->kind;
+    (void)kafka_undelivered(t->link);
+    rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
+    if (error) {
+        t->dead = true;
+        return kafka_again_error(t->link, e, "beginning a transaction", error);
+    }
+    t->begun = true;
+    for (size_t i = 0; i < n; i++) {
+        rd_kafka_resp_err_t code;
+        while ((code = kafka_produce(rk, &out[i], NULL)) == RD_KAFKA_RESP_ERR__QUEUE_FULL) rd_kafka_poll(rk, 10);
+        if (code) return kafka_again(t->link, e, "sending records", code);
+    }
+    return ERR_NONE;
+}
+
+static void give_work(struct txns *t, enum work work) {
+    pthread_mutex_lock(&t->lock);
+    t->work = work;
+    t->outcome = TXN_BUSY;
+    t->busy = true;
+    pthread_cond_broadcast(&t->changed);
+    pthread_mutex_unlock(&t->lock);
+    t->begun = false;
+}
+
+void txn_commit(struct txns *t, rd_kafka_topic_partition_list_t *positions, rd_kafka_consumer_group_metadata_t *group) {
+    t->positions = positions;
+    t->group = group;
+    give_work(t, COMMIT);
+}
+
+void txn_abort(struct txns *t) {
+    if (!t->begun) return;
+    err_again(&t->why, "aborted");
+    give_work(t, ABORT);
+}
+
+bool txn_busy(const struct txns *t) {
+    return t->busy;
+}
+
+enum txn_outcome txn_wait(struct txns *t, int wait_ms, rd_kafka_topic_partition_list_t **positions, int64_t *us,
+                          struct err *e) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_mutex_lock(&t->lock);
+    int late = 0;
+    while (t->outcome == TXN_BUSY && wait_ms && !late)
+        late = wait_ms < 0 ? pthread_cond_wait(&t->changed, &t->lock)
+                           : pthread_cond_timedwait(&t->changed, &t->lock, &until);
+    enum txn_outcome outcome = t->outcome;
+    pthread_mutex_unlock(&t->lock);
+    if (outcome == TXN_BUSY) return outcome;
+
+    t->busy = false;
+    t->turn = (t->turn + 1) % t->count;
+    if (t->group) rd_kafka_consumer_group_metadata_destroy(t->group);
+    t->group = NULL;
+    *positions = NULL;
+    if (outcome == TXN_COMMITTED) {
+        *positions = t->positions;
+        *us = t->us;
+    } else {
+        if (t->positions) rd_kafka_topic_partition_list_destroy(t->positions);
+        *e = t->why;
+        if (t->dead) fenced(t, e);
+    }
+    t->positions = NULL;
+    return outcome;
+}
+
+rd_kafka_t *txn_handle(struct txns *t) {
+    return t->lanes[0].rk;
+}
+
+void txn_close(struct txns *t, int wait_ms) {
+    rd_kafka_topic_partition_list_t *positions = NULL;
+    int64_t us;
+    struct err ignored;
+    if (!t) return;
+    txn_abort(t);
+    if (t->busy) (void)txn_wait(t, wait_ms, &positions, &us, &ignored);
+    if (positions) rd_kafka_topic_partition_list_destroy(positions);
+    pthread_mutex_lock(&t->lock);
+    t->stop = true;
+    pthread_cond_broadcast(&t->changed);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->thread, NULL);
+    if (t->positions) rd_kafka_topic_partition_list_destroy(t->positions);
+    if (t->group) rd_kafka_consumer_group_metadata_destroy(t->group);
+    drop_lanes(t);
+    kafka_limits_free(&t->limits);
+    pthread_cond_destroy(&t->changed);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
