@@ -17,6 +17,8 @@
 #include "proto/event.h"
 #include "proto/topics.h"
 
+#include <signal.h>
+
 struct out; /* what one call of `handle` gives out */
 
 enum { STAGE_OUTPUTS = 2, STAGE_COUNTERS = 8 };
@@ -48,9 +50,15 @@ struct stage {
      * worker's unless n is 1, where the runtime buries the record.
      */
     enum err_kind (*handle)(void *state, const struct record *in, size_t n, struct out *out, struct err *e);
-    /* A record of the watched topic. ERR_AGAIN: offered again later while the stage goes on. */
+    /* A record that the runtime refuses (it kills the worker, its outputs are too long) and that handle is
+       not asked about any more: answer it. NULL: it goes to the dead letters. */
+    void (*refuse)(void *state, const struct record *r, const struct err *why, struct out *out);
+    /* A record of the watched topic. ERR_AGAIN: offered again later while the stage goes on; only the first
+       call of handle, and each one with watch_first, waits until it is taken. ERR_BAD: passed over. */
     enum err_kind (*on_update)(void *state, const struct record *r, struct err *e);
-    void (*rewind)(void *state); /* forget all since the last commit; NULL: nothing is held */
+    /* Forget all since the last commit, before the next handle: after a failure, and when partitions came
+       or went. NULL: nothing is held. */
+    void (*rewind)(void *state);
     void (*close)(void *state);
 };
 
@@ -61,11 +69,12 @@ int stage_main(const struct stage *s, int argc, char **argv);
 /* ---- what handle may ask ---- */
 
 /* Copies the record (key, value, headers; a negative time is now) to be sent to one of the stage's
-   outputs with this hand-over. */
+   outputs with this hand-over. ERR_FATAL: the stage does not name the topic. */
 enum err_kind out_send(struct out *o, enum topic t, const struct record *r, struct err *e) MUST_CHECK;
 /* To a topic that a user named: ERR_BAD (reply-topic) when the settings do not allow it. */
 enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *r, struct err *e) MUST_CHECK;
-/* The record, as it came, to the dead letters of the input, with the reason. */
+/* The record, as it came, to the dead letters of the input, with dlq.* headers that say why. Where the input
+   has no dead letters it is only logged and counted. */
 void out_dead_letter(struct out *o, const struct record *r, const struct err *why);
 /* Memory that lives as long as the call's outputs. */
 struct arena *out_arena(struct out *o);
@@ -86,6 +95,7 @@ struct stage_conf {
     const char *reply_topics;       /* full names separated by commas; a trailing * matches any end */
     struct stage_hands *hands;      /* shared with the watching parent; NULL: nobody watches */
     struct stage_metrics *metrics;  /* NULL: nobody asks */
+    const volatile sig_atomic_t *stop; /* not 0: stage_alive says so; NULL: never */
 };
 
 /* The state is the caller's, its settings are read; open has not been called. */

@@ -1,0 +1,162 @@
+/*
+ * poison.c: ranges, the note "suspect OFFSET tries N until OFFSET", and the count of the memory limit.
+ */
+#define _GNU_SOURCE
+#include "lib/stage/poison.h"
+
+#include "lib/base/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { NOTE_LEN = 96, PATH_LEN = 512 };
+
+struct stage_hands *hands_make(void) {
+    void *page = mmap(NULL, sizeof(struct stage_hands), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return page == MAP_FAILED ? NULL : page;
+}
+
+void hands_unmake(struct stage_hands *h) {
+    if (h) munmap(h, sizeof *h);
+}
+
+static const struct range *find(const struct ranges *r, int32_t partition) {
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->list[i].partition == partition) return &r->list[i];
+    return NULL;
+}
+
+void ranges_add(struct ranges *to, int32_t partition, int64_t from, int64_t until) {
+    struct range *x = (struct range *)find(to, partition);
+    if (!x) {
+        if (to->count == POISON_RANGES) return;
+        to->list[to->count] = (struct range){partition, from, until};
+        to->count++; /* last: whoever reads after a crash sees whole ranges only */
+        return;
+    }
+    if (from < x->from) x->from = from;
+    if (until > x->to) x->to = until;
+}
+
+void ranges_add_records(struct ranges *to, const struct record *in, size_t n) {
+    for (size_t i = 0; i < n;) {
+        size_t first = i;
+        while (i < n && in[i].partition == in[first].partition) i++;
+        ranges_add(to, in[first].partition, in[first].offset, in[i - 1].offset + 1);
+    }
+}
+
+void ranges_add_all(struct ranges *to, const struct ranges *from) {
+    for (uint32_t i = 0; i < from->count; i++) ranges_add(to, from->list[i].partition, from->list[i].from, from->list[i].to);
+}
+
+bool ranges_hold(const struct ranges *r, const struct record *x) {
+    const struct range *of = find(r, x->partition);
+    return of && x->offset >= of->from && x->offset < of->to;
+}
+
+bool ranges_ahead(struct ranges *r, const struct bus *b) {
+    bool ahead = false;
+    for (uint32_t i = 0; i < r->count;) {
+        int64_t start = bus_start(b, r->list[i].partition);
+        if (start >= r->list[i].to) {
+            r->list[i] = r->list[--r->count];
+            continue;
+        }
+        ahead = ahead || start >= 0;
+        i++;
+    }
+    return ahead;
+}
+
+static bool alone_is(const struct stage_hands *h, int32_t partition, int64_t offset) {
+    return h->alone.tries && h->alone.partition == partition && h->alone.offset == offset;
+}
+
+void poison_died(struct stage_hands *h, bool fault) {
+    for (uint32_t i = 0; fault && i < h->held.count; i++) {
+        const struct range *x = &h->held.list[i];
+        ranges_add(&h->suspects, x->partition, x->from, x->to);
+        if (x->to == x->from + 1 && alone_is(h, x->partition, x->from)) h->alone.tries++;
+    }
+    h->held.count = 0;
+    h->restarts++;
+}
+
+struct note {
+    int64_t offset, until;
+    int tries;
+};
+
+static bool read_note(const struct bus *b, int32_t partition, struct note *n) {
+    const char *text = bus_note(b, partition);
+    return text && sscanf(text, "suspect %" SCNd64 " tries %d until %" SCNd64, &n->offset, &n->tries, &n->until) == 3;
+}
+
+void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n) {
+    struct note note;
+    for (size_t i = 0; i < n; i++) {
+        if (i && in[i].partition == in[i - 1].partition) continue;
+        if (!read_note(b, in[i].partition, &note) || note.until <= in[i].offset) continue;
+        const struct range *known = find(&h->suspects, in[i].partition);
+        if (!known || known->to < note.until)
+            log_warn("partition %d goes on one by one to offset %" PRId64 ": a worker died of a record there",
+                     in[i].partition, note.until);
+        ranges_add(&h->suspects, in[i].partition, note.offset, note.until);
+    }
+}
+
+int poison_tries(const struct stage_hands *h, const struct bus *b, const struct record *r) {
+    struct note note;
+    int tries = 1;
+    if (!ranges_hold(&h->suspects, r)) return 0;
+    if (read_note(b, r->partition, &note) && note.offset == r->offset && note.tries > 0) tries = note.tries;
+    /* The page knows better than a note that counted a try which was no death. */
+    if (alone_is(h, r->partition, r->offset) && (tries == h->alone.tries + 1 || tries < h->alone.tries))
+        tries = h->alone.tries;
+    return tries;
+}
+
+enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r, struct err *e) {
+    const struct range *of = find(&h->suspects, r->partition);
+    int tries = poison_tries(h, b, r);
+    char note[NOTE_LEN];
+    snprintf(note, sizeof note, "suspect %" PRId64 " tries %d until %" PRId64, r->offset, tries + 1, of ? of->to : r->offset + 1);
+    h->alone.partition = r->partition;
+    h->alone.offset = r->offset;
+    h->alone.tries = tries;
+    return bus_mark(b, r->partition, note, e);
+}
+
+/* The number behind `name` in a file of lines "name number"; -1 when there is none. */
+static int64_t number_in(const char *path, const char *name) {
+    FILE *f = fopen(path, "re");
+    char line[PATH_LEN], word[64];
+    int64_t value = -1, n;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "%63s %" SCNd64, word, &n) == 2 && !strcmp(word, name)) value = n;
+    if (f) fclose(f);
+    return value;
+}
+
+int64_t poison_memory_kills(void) {
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    char line[PATH_LEN], path[2 * PATH_LEN];
+    int64_t kills = -1;
+    while (f && kills < 0 && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        char *v1 = strstr(line, ":memory:");
+        if (!strncmp(line, "0::", 3)) snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events", line + 3);
+        else if (v1) snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.oom_control", v1 + 8);
+        else continue;
+        kills = number_in(path, "oom_kill");
+    }
+    if (f) fclose(f);
+    /* In a container the group's own folder may be the root that is seen. */
+    if (kills < 0) kills = number_in("/sys/fs/cgroup/memory.events", "oom_kill");
+    if (kills < 0) kills = number_in("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill");
+    return kills;
+}
