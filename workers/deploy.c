@@ -14,6 +14,7 @@
 #include "lib/stage/stage.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct deploy {
     const char *models, *redis_url;
@@ -21,8 +22,13 @@ struct deploy {
     struct redis *redis;
     struct registry *registry;
     struct images *images;
-    struct buf *served; /* the latest models.deployed message of every model */
-    size_t served_count;
+    struct slot *slots; /* the latest models.deployed message of every model */
+    size_t slot_count;
+};
+
+struct slot {
+    char model[EVENT_MODEL_MAX + 1];
+    struct buf message; /* empty: nothing is deployed */
 };
 
 static const struct setting settings[] = {
@@ -37,26 +43,21 @@ static enum err_kind open_(void *state, struct err *e) {
     return images_check(d->images, e);
 }
 
-/* The slot of a model's latest message, a new empty one when there is none. */
-static struct buf *slot_of(struct deploy *d, struct bytes model) {
-    for (size_t i = 0; i < d->served_count; i++) {
-        struct arena a = {0};
-        struct err ignored = {0};
-        struct deployed m;
-        bool same = !deployed_decode(buf_bytes(&d->served[i]), &a, &m, &ignored) && bytes_equal(m.model, model);
-        arena_free(&a);
-        if (same) return &d->served[i];
-    }
-    d->served = mem_resize(d->served, (d->served_count + 1) * sizeof *d->served);
-    d->served[d->served_count] = (struct buf){0};
-    return &d->served[d->served_count++];
+static struct buf *latest_of(struct deploy *d, struct bytes model) {
+    for (size_t i = 0; i < d->slot_count; i++)
+        if (bytes_is(model, d->slots[i].model)) return &d->slots[i].message;
+    d->slots = mem_resize(d->slots, (d->slot_count + 1) * sizeof *d->slots);
+    struct slot *slot = &d->slots[d->slot_count++];
+    *slot = (struct slot){0};
+    memcpy(slot->model, model.data, model.len);
+    return &slot->message;
 }
 
 static enum err_kind on_update(void *state, const struct record *r, struct err *e) {
-    struct buf *slot = slot_of(state, r->key);
-    buf_clear(slot);
-    if (r->value.data) buf_add(slot, r->value.data, r->value.len);
-    (void)e;
+    if (!event_model_is_valid(r->key)) return err_bad(e, REASON_BAD_MODEL, "a record whose key names no model");
+    struct buf *latest = latest_of(state, r->key);
+    buf_clear(latest);
+    if (r->value.data) buf_add(latest, r->value.data, r->value.len);
     return ERR_NONE;
 }
 
@@ -79,8 +80,9 @@ static enum err_kind prune(struct deploy *d, const struct deployed *was, const s
 static enum err_kind judge(struct deploy *d, const struct record *r, const struct trained *m, struct out *out, struct err *e) {
     struct arena *a = out_arena(out);
     struct deployed was = {0}, now;
-    struct buf *slot = slot_of(d, m->model), json = {0};
-    if (slot->len && deployed_decode(buf_bytes(slot), a, &was, e)) return err_in(e, "models.deployed");
+    if (!event_model_is_valid(m->model)) return err_bad(e, REASON_BAD_MODEL, "the message names no model");
+    struct buf *latest = latest_of(d, m->model), json = {0};
+    if (latest->len && deployed_decode(buf_bytes(latest), a, &was, e)) return err_in(e, "models.deployed");
     if (m->version <= was.judged) return ERR_NONE; /* judged before a crash, or before it was sent twice */
     if (judge_challenger(d->registry, d->images, m, &was, &(struct alive){still, out}, a, &now, e)) return e->kind;
     now.time_ms = clock_now_ms();
@@ -124,8 +126,8 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
 
 static void close_(void *state) {
     struct deploy *d = state;
-    for (size_t i = 0; i < d->served_count; i++) buf_free(&d->served[i]);
-    free(d->served);
+    for (size_t i = 0; i < d->slot_count; i++) buf_free(&d->slots[i].message);
+    free(d->slots);
     images_close(d->images);
     registry_close(d->registry);
     redis_close(d->redis);

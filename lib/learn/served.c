@@ -2,6 +2,7 @@
 #include "lib/learn/served.h"
 
 #include "lib/base/log.h"
+#include "proto/event.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +81,10 @@ static void forget(struct served_models *s, size_t i) {
 enum err_kind served_update(struct served_models *s, struct bytes key, struct bytes value, struct err *e) {
     struct arena a = {0};
     struct deployed d;
+    if (!event_model_is_valid(key)) {
+        log_error("models.deployed has a record whose key names no model");
+        return ERR_NONE;
+    }
     if (!value.data) {
         forget(s, find(s, key));
         return ERR_NONE;
