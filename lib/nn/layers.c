@@ -1,13 +1,23 @@
 #include "lib/nn/layers.h"
 
+#include "lib/base/bytes.h"
 #include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-WIDE void bytes_to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes,
-                          size_t pixels, float *x) {
+float *floats_make(size_t n) {
+    size_t size = (n * sizeof(float) + 63) / 64 * 64 + 64;
+    float *p = aligned_alloc(64, size);
+    if (!p) return mem_zeroed(size, 1); /* tries again, and ends the process with a line that says so */
+    memset(p, 0, size);
+    return p;
+}
+
+WIDE static void to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes, size_t pixels,
+                           float *x) {
     float times[NET_MAX_CHANNELS], plus[NET_MAX_CHANNELS];
     for (int c = 0; c < channels; c++) {
         times[c] = norm->scale[c] / 255;
@@ -23,7 +33,7 @@ WIDE void bytes_to_floats(const struct net_norm *norm, int channels, const uint8
             x[i * channels + c] = (float)bytes[i * channels + c] * times[c] + plus[c];
 }
 
-WIDE void bias_relu(float *y, const float *bias, size_t n, int units, bool relu) {
+WIDE static void add_bias(float *y, const float *bias, size_t n, int units, bool relu) {
     float low = relu ? 0 : -INFINITY;
     for (size_t i = 0; i < n; i++, y += units)
         for (int u = 0; u < units; u++) {
@@ -32,7 +42,7 @@ WIDE void bias_relu(float *y, const float *bias, size_t n, int units, bool relu)
         }
 }
 
-WIDE void sum_rows(const float *y, size_t n, int units, float *sum) {
+WIDE static void sum_of_rows(const float *y, size_t n, int units, float *sum) {
     memset(sum, 0, units * sizeof *sum);
     for (size_t i = 0; i < n; i++, y += units)
         for (int u = 0; u < units; u++) sum[u] += y[u];
@@ -40,6 +50,17 @@ WIDE void sum_rows(const float *y, size_t n, int units, float *sum) {
 
 WIDE static void stop_at_relu(float *dy, const float *y, size_t count) {
     for (size_t i = 0; i < count; i++) dy[i] = y[i] > 0 ? dy[i] : 0;
+}
+
+void bytes_to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes, size_t pixels,
+                     float *x) {
+    to_floats(norm, channels, bytes, pixels, x);
+}
+void bias_relu(float *y, const float *bias, size_t n, int units, bool relu) {
+    add_bias(y, bias, n, units, relu);
+}
+void sum_rows(const float *y, size_t n, int units, float *sum) {
+    sum_of_rows(y, n, units, sum);
 }
 
 void softmax(float *z, int n, int classes) {

@@ -35,6 +35,9 @@ struct net {
     float *params;
 };
 
+/* Zeros, from the beginning of a cache line on, where wide loads are whole; freed with free(). */
+float *floats_make(size_t n);
+
 /* Floats of scratch memory that the calls below need (one caller at a time). */
 size_t layer_scratch(const struct layer *l, bool train);
 

@@ -164,8 +164,8 @@ static enum err_kind build(struct net *net, struct err *e) {
                        spec->width, spec->channels);
     if (spec->layer_count < 0 || spec->layer_count > NET_MAX_LAYERS)
         return err_bad(e, REASON_BAD_SHAPE, "%d layers are out of range", spec->layer_count);
-    if (net->classes < 2 || net->classes > NET_MAX_CLASSES)
-        return err_bad(e, REASON_BAD_SHAPE, "%d classes are out of range (2 to %d)", net->classes,
+    if (net->classes < 1 || net->classes > NET_MAX_CLASSES)
+        return err_bad(e, REASON_BAD_SHAPE, "%d classes are out of range (1 to %d)", net->classes,
                        NET_MAX_CLASSES);
     int h = spec->height, w = spec->width, c = spec->channels, at = 0;
     while (at < spec->layer_count) {
@@ -221,7 +221,7 @@ struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed, st
         free(net);
         return NULL;
     }
-    net->params = mem_alloc(net->param_count * sizeof *net->params);
+    net->params = floats_make(net->param_count);
     draw_params(net, seed, net->params);
     return net;
 }
@@ -229,7 +229,7 @@ struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed, st
 struct net *net_copy(const struct net *net) {
     struct net *copy = mem_alloc(sizeof *copy);
     *copy = *net;
-    copy->params = mem_alloc(net->param_count * sizeof *net->params);
+    copy->params = floats_make(net->param_count);
     memcpy(copy->params, net->params, net->param_count * sizeof *net->params);
     return copy;
 }
@@ -268,7 +268,7 @@ const struct net_tensor *net_tensors(const struct net *net, int *count) {
 float *net_grow_array(const struct net *net, int classes_before, const float *before,
                       const float *fresh) {
     const struct layer *last = &net->layers[net->layer_count - 1];
-    float *now = mem_zeroed(net->param_count, sizeof *now);
+    float *now = floats_make(net->param_count);
     if (fresh) memcpy(now, fresh, net->param_count * sizeof *now);
     memcpy(now, before, last->weight * sizeof *now); /* the last layer comes last */
     const float *from = before + last->weight;
@@ -316,9 +316,9 @@ struct net_run *net_run_make(const struct net *net, int max_batch) {
     run->block = (int)(RUN_FLOATS / widest);
     if (run->block > max_batch) run->block = max_batch;
     if (run->block < 1) run->block = 1;
-    run->a = mem_alloc(run->block * widest * sizeof *run->a);
-    run->b = mem_alloc(run->block * widest * sizeof *run->b);
-    run->scratch = mem_alloc(scratch * sizeof *run->scratch);
+    run->a = floats_make(run->block * widest);
+    run->b = floats_make(run->block * widest);
+    run->scratch = floats_make(scratch);
     return run;
 }
 

@@ -69,7 +69,7 @@ struct net_tensor {
 struct net;
 
 /* He initialisation from a generator of our own: one seed, one net, on every machine. ERR_BAD
-   (bad-shape) when the layers do not fit the input or a limit is passed; at least 2 classes. */
+   (bad-shape) when the layers do not fit the input or a limit is passed. */
 struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed, struct err *e) MUST_CHECK;
 /* The floats that such a net has; 0 and ERR_BAD (bad-shape) when there can be none. */
 size_t net_spec_param_count(const struct net_spec *spec, int classes, struct err *e);

@@ -219,18 +219,18 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
     size_t count = net->param_count, scratch = 0;
     t->net = net;
     t->conf = *conf;
-    t->momentum = mem_zeroed(count, sizeof *t->momentum);
-    t->gradient = mem_zeroed(count, sizeof *t->gradient);
+    t->momentum = floats_make(count);
+    t->gradient = floats_make(count);
     if (conf->average > 0) {
-        t->average = mem_alloc(count * sizeof *t->average);
+        t->average = floats_make(count);
         memcpy(t->average, net->params, count * sizeof *t->average);
     }
-    t->value[0] = mem_zeroed(conf->batch * net_image_size(net), sizeof(float));
+    t->value[0] = floats_make(conf->batch * net_image_size(net));
     for (int i = 0; i < net->layer_count; i++) {
         const struct layer *l = &net->layers[i];
         size_t need = layer_scratch(l, true);
-        t->value[i + 1] = mem_zeroed(conf->batch * l->out_size, sizeof(float));
-        t->delta[i + 1] = mem_zeroed(conf->batch * l->out_size, sizeof(float));
+        t->value[i + 1] = floats_make(conf->batch * l->out_size);
+        t->delta[i + 1] = floats_make(conf->batch * l->out_size);
         if (l->pool > 1) t->pick[i] = mem_zeroed(conf->batch, l->out_size);
         if (need > scratch) scratch = need;
     }
@@ -242,8 +242,8 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         struct hand *h = &t->hands[i];
         h->trainer = t;
         h->number = i;
-        h->gradient = mem_zeroed(count, sizeof *h->gradient);
-        h->scratch = mem_alloc(scratch * sizeof *h->scratch);
+        h->gradient = floats_make(count);
+        h->scratch = floats_make(scratch);
         if (i && pthread_create(&h->thread, NULL, hand_main, h)) {
             err_fatal(e, "cannot start training thread %d of %d", i + 1, conf->threads);
             t->hands_made = i;

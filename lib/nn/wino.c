@@ -12,11 +12,12 @@
 #include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
 
-#include <string.h>
+enum { SIDE = 8, POINTS = SIDE * SIDE, LANES = 16, GAP = 16, PIECE_FLOATS = 3 * 64 * 1024 };
 
-enum { SIDE = 8, POINTS = SIDE * SIDE, LANES = 16, MOST_M = 6, GAP = 16, PIECE_FLOATS = 3 * 64 * 1024 };
-
-typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4))); /* of an array */
+typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t))));
+typedef uint8_t bvec __attribute__((vector_size(LANES), aligned(1)));
 
 struct grid {
     int m;              /* outputs of a tile, each way */
@@ -153,12 +154,12 @@ WIDE static void tiles_to_points(const struct layer *l, const struct grid *g, co
             for (int p = 0; p < POINTS; p++) {
                 int iy = top + p / SIDE, ix = left + p % SIDE;
                 bool inside = iy >= 0 && iy < l->in_h && ix >= 0 && ix < l->in_w;
-                d[p] = inside ? *(const vec *)(image + ((size_t)iy * l->in_w + ix) * l->in_c + c) : (vec){0};
+                d[p] = inside ? *(const loose *)(image + ((size_t)iy * l->in_w + ix) * l->in_c + c) : (vec){0};
             }
             for (int k = 0; k < SIDE; k++) to_points(d + k, h + k, SIDE);
             for (int k = 0; k < SIDE; k++) to_points(h + k * SIDE, d + k * SIDE, 1);
             float *to = v + (size_t)i * l->in_c + c;
-            for (int p = 0; p < POINTS; p++) *(vec *)(to + p * g->v) = d[p];
+            for (int p = 0; p < POINTS; p++) *(loose *)(to + p * g->v) = d[p];
         }
     }
 }
@@ -173,13 +174,13 @@ WIDE static void points_to_tiles(const struct layer *l, const struct grid *g, co
         for (int c = 0; c < l->in_c; c += LANES) {
             vec d[POINTS], h[POINTS];
             const float *from = v + (size_t)i * l->in_c + c;
-            for (int p = 0; p < POINTS; p++) d[p] = *(const vec *)(from + p * g->v);
+            for (int p = 0; p < POINTS; p++) d[p] = *(const loose *)(from + p * g->v);
             for (int k = 0; k < SIDE; k++) from_points(d + k, h + k, SIDE);
             for (int k = 0; k < SIDE; k++) from_points(h + k * SIDE, d + k * SIDE, 1);
             for (int p = 0; p < POINTS; p++) {
                 int iy = top + p / SIDE, ix = left + p % SIDE;
                 if (iy >= 0 && iy < l->in_h && ix >= 0 && ix < l->in_w)
-                    *(vec *)(image + ((size_t)iy * l->in_w + ix) * l->in_c + c) += d[p];
+                    *(loose *)(image + ((size_t)iy * l->in_w + ix) * l->in_c + c) += d[p];
             }
         }
     }
@@ -189,7 +190,6 @@ WIDE static void points_to_tiles(const struct layer *l, const struct grid *g, co
 WIDE_INLINE void points_to_outputs(const struct layer *l, const struct grid *g, const float *z,
                                    const float *bias, size_t at, int count, float *y, uint8_t *pick, int m) {
     int pool = l->pool, side = m / pool;
-    float low = l->relu ? 0 : -__builtin_inff();
     for (int i = 0; i < count; i++) {
         struct tile t = tile_at(g, at + i);
         int top = t.top / pool, left = t.left / pool;
@@ -198,7 +198,7 @@ WIDE_INLINE void points_to_outputs(const struct layer *l, const struct grid *g, 
         for (int f = 0; f < l->out_c; f += LANES) {
             vec d[POINTS], h[POINTS];
             const float *from = z + (size_t)i * l->out_c + f;
-            for (int p = 0; p < POINTS; p++) d[p] = *(const vec *)(from + p * g->z);
+            for (int p = 0; p < POINTS; p++) d[p] = *(const loose *)(from + p * g->z);
             for (int k = 0; k < SIDE; k++) to_outputs(d + k, h + k, SIDE, m);
             for (int k = 0; k < m; k++) to_outputs(h + k * SIDE, d + k * SIDE, 1, m);
             for (int place = 0; place < rows * columns; place++) {
@@ -207,19 +207,17 @@ WIDE_INLINE void points_to_outputs(const struct layer *l, const struct grid *g, 
                 size_t to = t.image * l->out_size +
                             ((size_t)(top + oy) * l->out_w + left + ox) * l->out_c + f;
                 vec best = window[0];
-                uint8_t which[LANES] = {0};
+                ivec which = {0};
                 for (int k = 1; k < pool * pool; k++) {
                     vec other = window[k / pool * SIDE + k % pool];
-                    for (int c = 0; c < LANES; c++) {
-                        which[c] = other[c] > best[c] ? (uint8_t)k : which[c];
-                        best[c] = other[c] > best[c] ? other[c] : best[c];
-                    }
+                    ivec more = other > best;
+                    which = (more & k) | (~more & which);
+                    best = (vec)((more & (ivec)other) | (~more & (ivec)best));
                 }
-                if (pick) memcpy(pick + to, which, LANES);
-                for (int c = 0; c < LANES; c++) {
-                    float value = best[c] + bias[f + c];
-                    y[to + c] = value < low ? low : value;
-                }
+                if (pick) *(bvec *)(pick + to) = __builtin_convertvector(which, bvec);
+                best += *(const loose *)(bias + f);
+                if (l->relu) best = (vec)(~(ivec)(best < 0) & (ivec)best); /* a NaN stays one */
+                *(loose *)(y + to) = best;
             }
         }
     }
@@ -239,19 +237,17 @@ WIDE_INLINE void outputs_to_points(const struct layer *l, const struct grid *g, 
                 bool inside = top + oy < l->out_h && left + ox < l->out_w;
                 size_t from = t.image * l->out_size +
                               ((size_t)(top + oy) * l->out_w + left + ox) * l->out_c + f;
-                vec value = inside ? *(const vec *)(dy + from) : (vec){0};
+                vec value = inside ? *(const loose *)(dy + from) : (vec){0};
                 vec *window = d + oy * pool * SIDE + ox * pool;
-                if (pool == 1) window[0] = value;
-                for (int k = 0; pool > 1 && k < pool * pool; k++) {
-                    float one[LANES];
-                    for (int c = 0; c < LANES; c++) one[c] = inside && pick[from + c] == k ? value[c] : 0;
-                    memcpy(window + k / pool * SIDE + k % pool, one, sizeof one);
-                }
+                ivec which = {0};
+                if (pool > 1 && inside) which = __builtin_convertvector(*(const bvec *)(pick + from), ivec);
+                for (int k = 0; k < pool * pool; k++)
+                    window[k / pool * SIDE + k % pool] = (vec)((which == k) & (ivec)value);
             }
             for (int k = 0; k < m; k++) from_outputs(d + k, h + k, SIDE, m);
             for (int k = 0; k < SIDE; k++) from_outputs(h + k * SIDE, d + k * SIDE, 1, m);
             float *to = z + (size_t)i * l->out_c + f;
-            for (int p = 0; p < POINTS; p++) *(vec *)(to + p * g->z) = d[p];
+            for (int p = 0; p < POINTS; p++) *(loose *)(to + p * g->z) = d[p];
         }
     }
 }
@@ -286,9 +282,8 @@ static float g_of(int point, int column, int kernel) {
     return point == SIDE - 1 ? column == kernel - 1 : G[point][column];
 }
 
-WIDE static void kernels_to_points(const struct layer *l, const struct grid *g, const float *weight,
-                                   float *u) {
-    int r = l->kernel;
+WIDE_INLINE void kernels_in(const struct layer *l, const struct grid *g, const float *weight, float *u,
+                            int r) {
     size_t pair_count = (size_t)l->in_c * l->out_c;
     for (size_t pair = 0; pair < pair_count; pair += LANES) {
         vec h[SIDE][5];
@@ -296,19 +291,18 @@ WIDE static void kernels_to_points(const struct layer *l, const struct grid *g, 
             for (int x = 0; x < r; x++) {
                 h[p][x] = (vec){0};
                 for (int y = 0; y < r; y++)
-                    h[p][x] += g_of(p, y, r) * *(const vec *)(weight + (y * r + x) * pair_count + pair);
+                    h[p][x] += g_of(p, y, r) * *(const loose *)(weight + (y * r + x) * pair_count + pair);
             }
         for (int p = 0; p < POINTS; p++) {
             vec sum = {0};
             for (int x = 0; x < r; x++) sum += g_of(p % SIDE, x, r) * h[p / SIDE][x];
-            *(vec *)(u + p * g->u + pair) = sum;
+            *(loose *)(u + p * g->u + pair) = sum;
         }
     }
 }
 
-WIDE static void points_to_kernels(const struct layer *l, const struct grid *g, const float *u,
-                                   float *gradient) {
-    int r = l->kernel;
+WIDE_INLINE void kernels_out(const struct layer *l, const struct grid *g, const float *u, float *gradient,
+                             int r) {
     size_t pair_count = (size_t)l->in_c * l->out_c;
     for (size_t pair = 0; pair < pair_count; pair += LANES) {
         vec h[SIDE][5];
@@ -316,14 +310,26 @@ WIDE static void points_to_kernels(const struct layer *l, const struct grid *g, 
             for (int x = 0; x < r; x++) {
                 h[p][x] = (vec){0};
                 for (int q = 0; q < SIDE; q++)
-                    h[p][x] += g_of(q, x, r) * *(const vec *)(u + (p * SIDE + q) * g->u + pair);
+                    h[p][x] += g_of(q, x, r) * *(const loose *)(u + (p * SIDE + q) * g->u + pair);
             }
         for (int k = 0; k < r * r; k++) {
             vec sum = {0};
             for (int p = 0; p < SIDE; p++) sum += g_of(p, k / r, r) * h[p][k % r];
-            *(vec *)(gradient + k * pair_count + pair) = sum;
+            *(loose *)(gradient + k * pair_count + pair) = sum;
         }
     }
+}
+
+WIDE static void kernels_to_points(const struct layer *l, const struct grid *g, const float *weight,
+                                   float *u) {
+    if (l->kernel == 5) kernels_in(l, g, weight, u, 5);
+    else kernels_in(l, g, weight, u, 3);
+}
+
+WIDE static void points_to_kernels(const struct layer *l, const struct grid *g, const float *u,
+                                   float *gradient) {
+    if (l->kernel == 5) kernels_out(l, g, u, gradient, 5);
+    else kernels_out(l, g, u, gradient, 3);
 }
 
 /* ---- the layer ---- */
