@@ -202,7 +202,7 @@ class House(unittest.TestCase):
         path.parent.mkdir(parents=True, exist_ok=True)
         old = path.read_text() if path.is_file() else ""
         new = change(old)
-        self.assertNotEqual(old, new, "nothing was planted")
+        self.assertTrue(old != new, "nothing was planted")
         path.write_text(new)
         self.assertNotEqual([], [wrong for wrong in check(self.copy) if wrong not in before], "the mistake went unnoticed")
 
