@@ -330,7 +330,6 @@ static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e) {
         if (wait_ms >= 0 && now_ms() > deadline)
             return kafka_again(&b->link, e, "the last positions are not confirmed", RD_KAFKA_RESP_ERR__TIMED_OUT);
         if (serve_acks(b, SERVE_MS, true, e)) return e->kind;
-        rd_kafka_poll(b->rk, 0);
         if (b->committing) serve_consumer(b, 1);
     }
     if (b->failed.kind) *e = b->failed;

@@ -319,6 +319,13 @@ static size_t find_limit(rd_kafka_event_t *event, rd_kafka_resp_err_t *code) {
     return BROKER_DEFAULT; /* not ours to see */
 }
 
+void kafka_learn_topic(rd_kafka_t *rk, const char *topic) {
+    const struct rd_kafka_metadata *md;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
+    if (!rd_kafka_metadata(rk, 0, handle, &md, ASK_MS)) rd_kafka_metadata_destroy(md);
+    rd_kafka_topic_destroy(handle);
+}
+
 static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const char *topic, size_t *bytes,
                                struct err *e) {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
@@ -346,6 +353,7 @@ enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, stru
     if (i == limits->count) {
         size_t bytes, ours = client_limit(rk);
         if (ask_limit(rk, link, r->topic, &bytes, e)) return e->kind;
+        kafka_learn_topic(rk, r->topic);
         limits->list = mem_resize(limits->list, (i + 1) * sizeof *limits->list);
         limits->list[i] = (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours};
         limits->count++;

@@ -75,6 +75,8 @@ struct kafka_limits {
    answer, or has no such topic. */
 enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, struct kafka_link *link,
                                const struct record *r, struct err *e) MUST_CHECK;
+/* Asks for the topic's leaders now: a producer that is surprised by a topic takes a second to find them. */
+void kafka_learn_topic(rd_kafka_t *rk, const char *topic);
 void kafka_limits_free(struct kafka_limits *limits);
 
 #endif

@@ -218,6 +218,8 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
         if (t->lanes[i].ready) continue;
         pthread_join(starts[i].thread, NULL);
         t->lanes[i].ready = !starts[i].error;
+        for (size_t k = 0; k < t->limits.count && !starts[i].error; k++)
+            kafka_learn_topic(t->lanes[i].rk, t->limits.list[k].topic);
         if (!starts[i].error) continue;
         failed = true;
         t->dead = t->dead || rd_kafka_error_is_fatal(starts[i].error);
@@ -230,8 +232,12 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
 
 enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struct err *e) {
     rd_kafka_t *rk = t->lanes[t->turn].rk;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        size_t known = t->limits.count;
         if (kafka_check_size(&t->limits, rk, t->link, &out[i], e)) return e->kind;
+        for (int k = 0; k < t->count && known < t->limits.count; k++)
+            if (t->lanes[k].rk != rk) kafka_learn_topic(t->lanes[k].rk, out[i].topic);
+    }
     (void)kafka_undelivered(t->link);
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) {
