@@ -151,6 +151,7 @@ static bool only_asked(const struct stage *s, int argc, char **argv) {
 
 static volatile sig_atomic_t stop;
 static unsigned drain_s;
+static const struct stage_hands *in_hand;
 
 static void on_stop(int signal) {
     (void)signal;
@@ -161,13 +162,15 @@ static void on_stop(int signal) {
 
 static void on_alarm(int signal) {
     static const char text[] = "the drain time is over: what was under way will be repeated\n";
-    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
     (void)signal;
+    if (!in_hand->held.count) _exit(EXIT_DRAINED); /* a broker that is not there kept us */
+    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
     (void)ignored;
     _exit(EXIT_FATAL);
 }
 
-static void take_signals(const struct common *c) {
+static void take_signals(const struct common *c, const struct stage_hands *hands) {
+    in_hand = hands;
     drain_s = (unsigned)((c->drain_ms + 999) / 1000);
     struct sigaction a = {.sa_handler = on_stop};
     sigaction(SIGTERM, &a, NULL);
@@ -223,7 +226,7 @@ static int work(void *ctx) {
     struct stage_run *run = NULL;
     struct err e;
     int code = EXIT_FATAL;
-    take_signals(&p->common);
+    take_signals(&p->common, p->hands);
     metrics_init(&metrics);
     if (*p->common.probe && !(probe = probe_start(p->common.probe, p->stage, &metrics, &e))) {
         log_error("%s", e.text);
@@ -262,8 +265,8 @@ int stage_main(const struct stage *s, int argc, char **argv) {
         code = EXIT_DRAINED;
     } else {
         log_setup(s->name, (enum log_level)p.common.log_level, (enum log_format)p.common.log_format);
-        if (p.common.parent && !(p.hands = hands_make())) log_warn("no memory to share with a parent: nobody watches");
-        code = p.hands ? parent_watch(p.hands, work, &p) : work(&p);
+        if (!(p.hands = hands_make())) log_error("no memory to share with a child");
+        code = !p.hands ? EXIT_FATAL : p.common.parent ? parent_watch(p.hands, work, &p) : work(&p);
     }
     hands_unmake(p.hands);
     for (size_t i = 0; i < p.property_count; i++) free((char *)p.properties[i].name);
