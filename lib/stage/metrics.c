@@ -52,7 +52,7 @@ static void whole(struct buf *out, const char *stage, const char *name, const ch
 
 static void real(struct buf *out, const char *stage, const char *name, const char *type, const char *help, double value) {
     head(out, name, type, help);
-    buf_printf(out, "%s{stage=\"%s\"} %.17g\n", name, stage, value);
+    buf_printf(out, "%s{stage=\"%s\"} %.15g\n", name, stage, value);
 }
 
 static void durations(struct buf *out, const char *stage, const char *name, const char *help, struct histogram *h) {

@@ -92,6 +92,11 @@ struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus 
     run->metrics = conf->metrics ? conf->metrics : &run->own_metrics;
     if (!conf->metrics) metrics_init(run->metrics);
     run->metrics->restarts = run->hands->restarts;
+    for (uint32_t i = 0; i < run->hands->suspects.count; i++) {
+        const struct range *x = &run->hands->suspects.list[i];
+        log_warn("partition %d goes one by one from offset %" PRId64 " to %" PRId64 ": this worker died of a record there",
+                 x->partition, x->from, x->to);
+    }
     run->out = (struct out){.stage = s, .conf = &run->conf, .bus = bus, .metrics = run->metrics};
     run->caught_up = s->watch == TOPIC_NONE;
     run->ever_caught_up = run->caught_up;
@@ -335,7 +340,7 @@ static enum err_kind try_suspect(struct stage_run *run, const struct record *r, 
     int tries = poison_tries(run->hands, run->bus, r);
     if (!tries) return ERR_NONE;
     if (tries < POISON_TRIES) {
-        log_info("%s[%d]@%" PRId64 " is taken alone, try %d", r->topic, r->partition, r->offset, tries + 1);
+        if (tries > 1) log_warn("%s[%d]@%" PRId64 " is taken alone, try %d", r->topic, r->partition, r->offset, tries + 1);
         return poison_try(run->hands, run->bus, r, e);
     }
     err_bad(e, REASON_KILLS_WORKER, "handling it ended the process %d times", tries);

@@ -1,10 +1,11 @@
 /*
- * The watching parent with children that really die, and the probe over real HTTP.
+ * The watching parent with children that really die, settings that are wrong, and the probe over real HTTP.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
 #include "lib/stage/parent.h"
 #include "lib/stage/probe.h"
+#include "lib/stage/stage.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -114,6 +115,25 @@ static void the_child_dies_with_the_parent(void **state) {
     close(ends[0]);
 }
 
+static int run_main(const char *flag, const char *value) {
+    static const struct stage stage = {.name = "tiny", .what = "images -> images.prepared", .in = IMAGES, .out = {IMAGES_PREPARED}};
+    char *argv[] = {"darkroom-tiny", (char *)flag, (char *)value, NULL};
+    return stage_main(&stage, value ? 3 : 2, argv);
+}
+
+static void wrong_settings_exit_with_2(void **state) {
+    const char *wrong[][2] = {
+        {"--delivery", "at-least-once"}, {"--probe", "everywhere"}, {"--instance", "a b"}, {"--prefix", "a b"}, {"--drain-time", "0s"},
+        {"--log-level", "loud"}, {"--max-bytes", "lots"}, {"--nothing", "at-all"}, {"a", "word"}, {"--reply-topics", "x"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (run_main(wrong[i][0], wrong[i][1]) != 2) fail_msg("%s %s", wrong[i][0], wrong[i][1]);
+    assert_int_equal(run_main("--version", NULL), 0);
+    setenv("DARKROOM_KAFKA_NO_SUCH_THING", "1", 1); /* found by the child, and passed on */
+    assert_int_equal(run_main("--instance", "a"), 2);
+    unsetenv("DARKROOM_KAFKA_NO_SUCH_THING");
+}
+
 static void addresses(void **state) {
     const char *good[] = {"9401", ":9401", "127.0.0.1:0", "[::1]:9401", "localhost:9401"};
     const char *bad[] = {"", ":", "x", "1:2:3", "70000", "-1", "host.example:9401", "[::1:9401", "127.0.0.1:"};
@@ -179,7 +199,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(faults_leave_suspects),      cmocka_unit_test(other_ends_leave_none),
         cmocka_unit_test(a_wrong_setting_ends_it),    cmocka_unit_test(being_told_to_stop_is_passed_on),
-        cmocka_unit_test(the_child_dies_with_the_parent),
+        cmocka_unit_test(the_child_dies_with_the_parent), cmocka_unit_test(wrong_settings_exit_with_2),
         cmocka_unit_test(addresses),                  cmocka_unit_test(the_probe_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
