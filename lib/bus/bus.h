@@ -73,7 +73,9 @@ struct bus *bus_open_memory(const struct bus_conf *conf, struct bus_memory *log,
  */
 enum err_kind bus_poll(struct bus *b, const struct bus_limits *l, struct records *r, struct err *e) MUST_CHECK;
 
-/* Everything polled is done; `out` are its outputs (copied before this returns; topics are full names). */
+/* Everything polled is done; `out` are its outputs (copied before this returns; topics are full names).
+   ERR_BAD (too-long): one of them is larger than its topic takes. Nothing was sent then and nothing has
+   changed: call again with what fits. */
 enum err_kind bus_hand_over(struct bus *b, const struct record *out, size_t n, struct err *e) MUST_CHECK;
 
 /* Waits until nothing is under way. wait_ms < 0: as long as it takes, else ERR_AGAIN when it is over

@@ -203,7 +203,7 @@ static void take_assignment(struct kbus *b, const rd_kafka_topic_partition_list_
 }
 
 static enum txn_outcome take_outcome(struct kbus *b, int wait_ms, struct err *e);
-static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e);
+static void flush_acks(struct kbus *b, int wait_ms);
 
 static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *list,
                          void *opaque) {
@@ -218,7 +218,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topi
     }
     /* A commit that is not over in this time harms nobody: who owns the partition next has to wait for it. */
     if (!b->closing && b->txns) (void)take_outcome(b, REVOKE_MS, &ignored);
-    if (!b->closing && b->acks && !rd_kafka_assignment_lost(rk)) (void)!finish_acks(b, REVOKE_MS, &ignored);
+    if (!b->closing && b->acks && !rd_kafka_assignment_lost(rk)) flush_acks(b, REVOKE_MS);
     forget(b);
     drop_assignment(b);
     rd_kafka_assign(rk, NULL);
@@ -246,7 +246,7 @@ static void committed(struct kbus *b, const rd_kafka_topic_partition_list_t *pos
     for (int i = 0; i < positions->cnt; i++) {
         const rd_kafka_topic_partition_t *x = &positions->elems[i];
         struct share *s = share_of(b, x->partition);
-        if (!s) continue;
+        if (!s || x->offset < s->start) continue; /* a report that was given up and comes late */
         s->start = x->offset;
         set_note(s, x->metadata, x->metadata_size);
     }
@@ -334,6 +334,21 @@ static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e) {
     }
     if (b->failed.kind) *e = b->failed;
     return b->failed.kind;
+}
+
+/* The same from inside a rebalance, where the consumer must not be polled: what is acknowledged in time
+   is committed, and the rest comes again to the next owner. */
+static void flush_acks(struct kbus *b, int wait_ms) {
+    struct err e;
+    for (int64_t end = now_ms() + wait_ms; ack_busy(b->acks) && now_ms() < end;) {
+        ack_serve(b->acks, SERVE_MS);
+        rd_kafka_topic_partition_list_t *positions = ack_take(b->acks, &e);
+        if (positions && !rd_kafka_commit(b->rk, positions, 0)) committed(b, positions);
+        if (positions) rd_kafka_topic_partition_list_destroy(positions);
+        if (e.kind) break;
+    }
+    if (ack_forget(b->acks, &e)) want_rewind(b, &e);
+    b->committing = false;
 }
 
 static enum err_kind finish(struct kbus *b, int wait_ms, struct err *e) {
@@ -738,16 +753,21 @@ static int64_t kafka_start(const struct bus *base, int32_t partition) {
     return s && b->placed ? s->start : -1;
 }
 
+/* A topic that is missing ends a command; a stage waits for it. */
+static enum err_kind watch_failed(struct err *e) {
+    return e->kind = ERR_AGAIN;
+}
+
 static enum err_kind kafka_watch_poll(struct bus *base, struct record *r, bool *got, struct err *e) {
     struct kbus *b = kbus(base);
     *got = false;
-    return b->watch ? reader_poll(b->watch, 0, r, got, e) : ERR_NONE;
+    return b->watch && reader_poll(b->watch, 0, r, got, e) ? watch_failed(e) : ERR_NONE;
 }
 
 static enum err_kind kafka_watch_end(struct bus *base, bool *at_end, struct err *e) {
     struct kbus *b = kbus(base);
     *at_end = true;
-    return b->watch ? reader_at_end(b->watch, at_end, e) : ERR_NONE;
+    return b->watch && reader_at_end(b->watch, at_end, e) ? watch_failed(e) : ERR_NONE;
 }
 
 static void kafka_state(const struct bus *base, struct bus_state *s) {
@@ -838,6 +858,7 @@ static rd_kafka_t *make_consumer(struct kbus *b, struct err *e) {
         {"max.poll.interval.ms", "300000"},
         {"fetch.wait.max.ms", "50"},
         {"fetch.error.backoff.ms", "50"},
+        {"fetch.queue.backoff.ms", "20"},
         {"queued.min.messages", "1000000"},
         {"queued.max.messages.kbytes", kbytes},
         {"fetch.max.bytes", fetch},

@@ -100,7 +100,8 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     struct kafka_link *link = rk ? rd_kafka_opaque(rk) : NULL;
     if (link && !strcmp(facility, "FAIL")) keep_cause(link, text);
     pthread_mutex_lock(&lock);
-    if (level <= WARNING && log_due(&last, LOG_EVERY_MS)) log_warn("kafka: %s: %s", facility, text);
+    /* GETPID: an id whose last owner was killed is not free at once; it asks again. */
+    if (level <= WARNING && strcmp(facility, "GETPID") && log_due(&last, LOG_EVERY_MS)) log_warn("kafka: %s: %s", facility, text);
     else log_debug("kafka: %s: %s", facility, text);
     pthread_mutex_unlock(&lock);
 }
@@ -121,12 +122,6 @@ void kafka_set(rd_kafka_conf_t *conf, const char *name, const char *value) {
         log_error("librdkafka does not take %s=%s: %s", name, value, text);
         abort();
     }
-}
-
-void kafka_set_int(rd_kafka_conf_t *conf, const char *name, long long value) {
-    char text[32];
-    snprintf(text, sizeof text, "%lld", value);
-    kafka_set(conf, name, text);
 }
 
 /* 'P', 'C' or '*', from the table that librdkafka prints of itself; 0 when the name is not in it. */
@@ -174,7 +169,8 @@ rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type, 
     fclose(f);
     kafka_set(conf, "bootstrap.servers", "127.0.0.1:9092");
     kafka_set(conf, "client.id", "darkroom");
-    for (; defaults && defaults->name; defaults++) kafka_set(conf, defaults->name, defaults->value);
+    for (; defaults->name; defaults++)
+        if (role_of(table, defaults->name)) kafka_set(conf, defaults->name, defaults->value); /* older: not there */
     err_clear(e);
     for (size_t i = 0; i < n && !e->kind; i++)
         (void)!apply(conf, type == RD_KAFKA_CONSUMER ? 'C' : 'P', table, &properties[i], rules, e);
@@ -228,6 +224,7 @@ rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_p
         {"enable.partition.eof", "true"},
         {"fetch.wait.max.ms", "100"},
         {"fetch.error.backoff.ms", "50"},
+        {"fetch.queue.backoff.ms", "20"},
         {"reconnect.backoff.ms", "50"},
         {"reconnect.backoff.max.ms", "1000"},
         {"queued.max.messages.kbytes", "16384"},

@@ -52,7 +52,6 @@ rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_p
 /* Takes conf. NULL with ERR_FATAL. */
 rd_kafka_t *kafka_make(rd_kafka_type_t type, rd_kafka_conf_t *conf, struct err *e);
 void kafka_set(rd_kafka_conf_t *conf, const char *name, const char *value); /* one of ours: it is right */
-void kafka_set_int(rd_kafka_conf_t *conf, const char *name, long long value);
 
 /* Bytes of keys, values and headers. */
 size_t kafka_payload(const struct record *r);
