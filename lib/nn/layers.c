@@ -122,5 +122,4 @@ void dense_gradient(const struct layer *l, const float *x, const float *dy, int 
     if (from < to)
         matmul_at(to - from, l->out_c, n, x + from, l->in_c, dy, l->out_c, 0,
                   gradient + l->weight + (size_t)from * l->out_c, l->out_c);
-    if (from == 0) sum_rows(dy, n, l->out_c, gradient + l->bias);
 }

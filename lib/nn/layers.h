@@ -56,7 +56,7 @@ void layer_forward(const struct layer *l, const float *params, const float *x, i
 void layer_backward(const struct layer *l, const float *params, const float *x, const float *y,
                     const uint8_t *pick, int n, float *dy, float *dx, float *gradient, float *scratch);
 
-/* The rows from..to-1 of a dense layer's weight gradient, and its bias gradient when from is 0. */
+/* The rows from..to-1 of a dense layer's weight gradient; sum_rows of dy is its bias gradient. */
 void dense_gradient(const struct layer *l, const float *x, const float *dy, int n, int from, int to,
                     float *gradient);
 

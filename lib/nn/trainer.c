@@ -24,8 +24,7 @@ enum { MAX_THREADS = 256, SPINS = 4000 };
 /* Where threads wait until all have come. They look a while before they sleep: a step of a small net is
    shorter than waking up. */
 struct gate {
-    int threads;
-    atomic_int come;
+    atomic_int threads, come;
     atomic_uint round;
     pthread_mutex_t lock;
     pthread_cond_t open;
@@ -151,7 +150,10 @@ static void params_part(struct hand *h) {
             dense_gradient(l, t->value[i], t->delta[i + 1], t->n, first, end, t->gradient);
             from = l->weight + (size_t)first * l->out_c;
             to = l->weight + (size_t)end * l->out_c;
-            if (first == 0) move_range(t, l->bias, l->bias + l->out_c);
+            if (h->number == 0) {
+                sum_rows(t->delta[i + 1], t->n, l->out_c, t->gradient + l->bias);
+                move_range(t, l->bias, l->bias + l->out_c);
+            }
         } else {
             int count = (int)l->weight_count + l->out_c; /* the bias stands behind the weights */
             from = l->weight + part(count, h->number, threads);

@@ -12,7 +12,8 @@
 #include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
 
-enum { SIDE = 8, POINTS = SIDE * SIDE, LANES = 16, GAP = 16, PIECE_FLOATS = 3 * 64 * 1024 };
+enum { SIDE = 8, POINTS = SIDE * SIDE, LANES = 16, GAP = 16, PIECE_FLOATS = 3 * 64 * 1024,
+       MOST_PAIRS = 1 << 18 /* channels times filters, of which U has 64 floats each */ };
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4))); /* of an array */
@@ -40,7 +41,8 @@ static struct grid grid_of(const struct layer *l) {
 
 bool wino_fits(const struct layer *l) {
     return l->type == LAYER_CONV && l->stride == 1 && (l->kernel == 3 || l->kernel == 5) &&
-           l->in_c % LANES == 0 && l->out_c % LANES == 0 && (SIDE + 1 - l->kernel) % l->pool == 0;
+           l->in_c % LANES == 0 && l->out_c % LANES == 0 && l->in_c * l->out_c <= MOST_PAIRS &&
+           (SIDE + 1 - l->kernel) % l->pool == 0;
 }
 
 /* The kernels' way to the points costs about as much as 16 tiles save. */

@@ -388,6 +388,23 @@ static void test_same_bits(void **state) {
     }
 }
 
+/* With more threads than inputs or images nothing is done twice: a step is what one thread makes of it. */
+static void test_more_threads_than_inputs(void **state) {
+    float params[2][16];
+    for (int k = 0; k < 2; k++) {
+        struct err e = {0};
+        const struct net_spec spec = {1, 1, 1, LAYERS(2, DENSE(2), RELU)};
+        struct net *net = make_net(&spec, 3);
+        struct train_conf conf = {.rate = 0.5f, .momentum = 0.9f, .batch = 2, .threads = k ? 5 : 1};
+        struct trainer *t = trainer_make(net, &conf, &e);
+        for (int i = 0; i < 3; i++) trainer_step(t, (const uint8_t[]){200, 10}, (const int[]){2, 0}, 2);
+        memcpy(params[k], net_params(net), net_param_count(net) * sizeof(float));
+        trainer_free(t);
+        net_free(net);
+    }
+    for (int i = 0; i < 13; i++) assert_true(fabsf(params[0][i] - params[1][i]) < 1e-6f);
+}
+
 /* Stopped after 5 steps, state taken along, and gone on with: the bits of 10 steps in one go. */
 static void test_resume(void **state) {
     struct err e = {0};
@@ -533,6 +550,7 @@ int main(void) {
         cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_resume),
         cmocka_unit_test(test_learns),     cmocka_unit_test(test_grow),
         cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_more_threads_than_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
