@@ -1,9 +1,10 @@
 /*
- * main.c: the program around the loop: settings, help, log, the watching parent, signals, the probe, Kafka.
+ * main.c: the program around the loop: settings, help, log, the watching parent, signals, the
+ * probe, Kafka.
  *
- * Everything that can be wrong about settings is found before the parent forks. In the child the first
- * SIGTERM or SIGINT ends the loop after the hand-over under way; a second one, or the drain time, ends it
- * at once. What is not there yet (broker, Redis) is waited for; the process stays.
+ * Everything that can be wrong about settings is found before the parent forks. In the child the
+ * first SIGTERM or SIGINT ends the loop after the hand-over under way; a second one, or the drain
+ * time, ends it at once. What is not there yet (broker, Redis) is waited for; the process stays.
  */
 #define _GNU_SOURCE
 #include "lib/stage/parent.h"
@@ -31,21 +32,38 @@ struct common {
 
 #define AT(field) offsetof(struct common, field)
 static const struct setting common_settings[] = {
-    {"prefix", SETTING_TEXT, AT(prefix), TOPIC_DEFAULT_PREFIX, "begins the name of every topic, group and transactional id"},
-    {"instance", SETTING_TEXT, AT(instance), NULL, "tells this worker from others of its stage, the same after a restart; without it the host's name"},
-    {"probe", SETTING_TEXT, AT(probe), "", "where /metrics, /healthz and /readyz are answered: 9401 on the loopback, :9401 everywhere; empty is nowhere"},
-    {"log-level", SETTING_CHOICE, AT(log_level), "info", "the least that is logged", "debug|info|warn|error"},
-    {"log-format", SETTING_CHOICE, AT(log_format), "human", "lines for people, or one JSON object a line", "human|json"},
-    {"delivery", SETTING_CHOICE, AT(delivery), "exactly-once", "at-least-once is faster and may repeat a result after a crash; only predict takes it", "exactly-once|at-least-once"},
-    {"max-records", SETTING_INT, AT(max_records), "0", "most records of one hand-over; 0 is the stage's own bound", NULL, 0, 1e6},
-    {"max-bytes", SETTING_SIZE, AT(max_bytes), "0", "most bytes of one hand-over; 0 is the stage's own bound", NULL, 0, 1 << 30},
-    {"queue-size", SETTING_SIZE, AT(queue_bytes), "16M", "what may wait in the receive queue, and as much again in the sending queue", NULL, 1 << 16, 1 << 30},
-    {"drain-time", SETTING_TIME, AT(drain_ms), "8s", "how long the hand-over under way may take after SIGTERM", NULL, 1000, 3600e3},
-    {"parent", SETTING_BOOL, AT(parent), "true", "a small parent process restarts the worker and finds the records that kill it"},
+    {"prefix", SETTING_TEXT, AT(prefix), TOPIC_DEFAULT_PREFIX,
+     "begins the name of every topic, group and transactional id"},
+    {"instance", SETTING_TEXT, AT(instance), NULL,
+     "tells this worker from others of its stage, the same after a restart; without it the host's "
+     "name"},
+    {"probe", SETTING_TEXT, AT(probe), "",
+     "where /metrics, /healthz and /readyz are answered: 9401 on the loopback, :9401 everywhere; "
+     "empty is nowhere"},
+    {"log-level", SETTING_CHOICE, AT(log_level), "info", "the least that is logged",
+     "debug|info|warn|error"},
+    {"log-format", SETTING_CHOICE, AT(log_format), "human",
+     "lines for people, or one JSON object a line", "human|json"},
+    {"delivery", SETTING_CHOICE, AT(delivery), "exactly-once",
+     "at-least-once is faster and may repeat a result after a crash; only predict takes it",
+     "exactly-once|at-least-once"},
+    {"max-records", SETTING_INT, AT(max_records), "0",
+     "most records of one hand-over; 0 is the stage's own bound", NULL, 0, 1e6},
+    {"max-bytes", SETTING_SIZE, AT(max_bytes), "0",
+     "most bytes of one hand-over; 0 is the stage's own bound", NULL, 0, 1 << 30},
+    {"queue-size", SETTING_SIZE, AT(queue_bytes), "16M",
+     "what may wait in the receive queue, and as much again in the sending queue", NULL, 1 << 16,
+     1 << 30},
+    {"drain-time", SETTING_TIME, AT(drain_ms), "8s",
+     "how long the hand-over under way may take after SIGTERM", NULL, 1000, 3600e3},
+    {"parent", SETTING_BOOL, AT(parent), "true",
+     "a small parent process restarts the worker and finds the records that kill it"},
     {0},
 };
 static const struct setting reply_settings[] = {
-    {"reply-topics", SETTING_TEXT, AT(reply_topics), NULL, "topics that a request's reply-to may name besides the results, in full, with commas; a * at the end matches any end"},
+    {"reply-topics", SETTING_TEXT, AT(reply_topics), NULL,
+     "topics that a request's reply-to may name besides the results, in full, with commas; a * at "
+     "the end matches any end"},
     {0},
 };
 
@@ -63,18 +81,24 @@ struct program {
 
 static enum err_kind add_property(void *ctx, const char *name, const char *value, struct err *e) {
     struct program *p = ctx;
-    if (p->property_count == MOST_PROPERTIES) return err_fatal(e, "more than %d DARKROOM_KAFKA_ properties", MOST_PROPERTIES);
+    if (p->property_count == MOST_PROPERTIES)
+        return err_fatal(e, "more than %d DARKROOM_KAFKA_ properties", MOST_PROPERTIES);
     p->properties[p->property_count++] = (struct bus_property){mem_copy(name, strlen(name)), value};
     return ERR_NONE;
 }
 
 static enum err_kind name_instance(struct program *p, struct err *e) {
     const char *given = p->common.instance;
-    if (given && *given) snprintf(p->instance, sizeof p->instance, "%s", given);
-    else if (gethostname(p->instance, sizeof p->instance - 1)) return err_fatal(e, "the host has no name: set --instance");
-    size_t legal = strspn(p->instance, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    if (given && *given)
+        snprintf(p->instance, sizeof p->instance, "%s", given);
+    else if (gethostname(p->instance, sizeof p->instance - 1))
+        return err_fatal(e, "the host has no name: set --instance");
+    size_t legal =
+        strspn(p->instance, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
     if (!legal || p->instance[legal] || (given && strlen(given) > INSTANCE_MAX))
-        return err_fatal(e, "instance is \"%.60s\": it must be 1 to %d letters, digits, dots, dashes and underscores",
+        return err_fatal(e,
+                         "instance is \"%.60s\": it must be 1 to %d letters, digits, dots, dashes "
+                         "and underscores",
                          p->instance, INSTANCE_MAX);
     return ERR_NONE;
 }
@@ -87,17 +111,22 @@ static enum err_kind read_all(struct program *p, int argc, char **argv, bool *he
     if (s->settings) uses[n++] = (struct settings_use){s->settings, p->state};
     if (settings_read(uses, argc, argv, &operand, help, e)) return e->kind;
     if (*help) return ERR_NONE;
-    if (operand < argc) return err_fatal(e, "there is nothing to do with the word \"%.60s\": settings are flags", argv[operand]);
+    if (operand < argc)
+        return err_fatal(e, "there is nothing to do with the word \"%.60s\": settings are flags",
+                         argv[operand]);
     if (topics_prefix(p->common.prefix, e)) return err_in(e, "prefix");
     if (p->common.delivery != BUS_EXACTLY_ONCE && !s->may_repeat)
         return err_fatal(e, "delivery is at-least-once: for %s it must be exactly-once", s->name);
     if (*p->common.probe && !probe_address_is_valid(p->common.probe))
-        return err_fatal(e, "probe is \"%.60s\": it must be a port, :PORT or ADDRESS:PORT", p->common.probe);
+        return err_fatal(e, "probe is \"%.60s\": it must be a port, :PORT or ADDRESS:PORT",
+                         p->common.probe);
     if (name_instance(p, e)) return e->kind;
     return settings_properties("DARKROOM_KAFKA_", add_property, p, e);
 }
 
-static void each_table(const struct stage *s, void (*print)(const struct setting *table, struct buf *out), struct buf *out) {
+static void each_table(const struct stage *s,
+                       void (*print)(const struct setting *table, struct buf *out),
+                       struct buf *out) {
     print(common_settings, out);
     if (s->replies) print(reply_settings, out);
     if (s->settings) print(s->settings, out);
@@ -106,7 +135,8 @@ static void each_table(const struct stage *s, void (*print)(const struct setting
 static void topic_line(struct buf *out, const char *verb, enum topic t) {
     if (t == TOPIC_NONE) return;
     const struct topic_info *i = topic_info(t);
-    buf_printf(out, "  %-8s %s%-22s key: %s; value: %s\n", verb, TOPIC_DEFAULT_PREFIX, i->name, i->key, i->value);
+    buf_printf(out, "  %-8s %s%-22s key: %s; value: %s\n", verb, TOPIC_DEFAULT_PREFIX, i->name,
+               i->key, i->value);
 }
 
 static void write_help(const struct stage *s, struct buf *out) {
@@ -116,30 +146,43 @@ static void write_help(const struct stage *s, struct buf *out) {
     topic_line(out, "follows", s->watch);
     enum topic letters = topic_dead_letters(s->in);
     if (letters != TOPIC_NONE)
-        buf_printf(out, "  %-8s to %s%s, as it came, with the reason in dlq.* headers\n", "refuses", TOPIC_DEFAULT_PREFIX, topic_info(letters)->name);
-    else buf_printf(out, "  %-8s with an answer that says why\n", "refuses");
-    buf_add_text(out, "\nSettings (a flag wins over its environment variable, which wins over the preset):\n\n");
+        buf_printf(out, "  %-8s to %s%s, as it came, with the reason in dlq.* headers\n", "refuses",
+                   TOPIC_DEFAULT_PREFIX, topic_info(letters)->name);
+    else
+        buf_printf(out, "  %-8s with an answer that says why\n", "refuses");
+    buf_add_text(
+        out,
+        "\nSettings (a flag wins over its environment variable, which wins over the preset):\n\n");
     each_table(s, settings_help, out);
-    buf_printf(out,
-               "\nKafka: every property of librdkafka is a variable DARKROOM_KAFKA_<PROPERTY>, with _ for each dot:\n"
-               "  DARKROOM_KAFKA_BOOTSTRAP_SERVERS is bootstrap.servers [127.0.0.1:9092],\n"
-               "  DARKROOM_KAFKA_SECURITY_PROTOCOL is security.protocol. With _FILE behind it the value is a file's.\n"
-               "\nEndpoints, where --probe says: /metrics for Prometheus, /healthz (the loop is alive), /readyz (it works;\n"
-               "otherwise 503 and a line that says why not).\n"
-               "\nExit codes: 0 stopped by SIGTERM or SIGINT with nothing left undone, 1 cannot go on (with --parent it is\n"
-               "started again instead), 2 a setting is wrong.\n"
-               "\nOther flags: --help, --version, --settings-markdown (the settings as rows of a table).\n"
-               "\nExample:\n  DARKROOM_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 darkroom-%s --instance %s-0 --probe 9401\n",
-               s->name, s->name);
+    buf_printf(
+        out,
+        "\nKafka: every property of librdkafka is a variable DARKROOM_KAFKA_<PROPERTY>, with _ for "
+        "each dot:\n"
+        "  DARKROOM_KAFKA_BOOTSTRAP_SERVERS is bootstrap.servers [127.0.0.1:9092],\n"
+        "  DARKROOM_KAFKA_SECURITY_PROTOCOL is security.protocol. With _FILE behind it the value "
+        "is a file's.\n"
+        "\nEndpoints, where --probe says: /metrics for Prometheus, /healthz (the loop is alive), "
+        "/readyz (it works;\n"
+        "otherwise 503 and a line that says why not).\n"
+        "\nExit codes: 0 stopped by SIGTERM or SIGINT with nothing left undone, 1 cannot go on "
+        "(with --parent it is\n"
+        "started again instead), 2 a setting is wrong.\n"
+        "\nOther flags: --help, --version, --settings-markdown (the settings as rows of a table).\n"
+        "\nExample:\n  DARKROOM_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 darkroom-%s --instance %s-0 "
+        "--probe 9401\n",
+        s->name, s->name);
 }
 
 /* What is answered without any setting being right. */
 static bool only_asked(const struct stage *s, int argc, char **argv) {
     struct buf text = {0};
     for (int i = 1; i < argc && !text.len && strcmp(argv[i], "--") != 0; i++) {
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) write_help(s, &text);
-        else if (!strcmp(argv[i], "--version")) buf_printf(&text, "darkroom-%s %s\n", s->name, DARKROOM_VERSION);
-        else if (!strcmp(argv[i], "--settings-markdown")) each_table(s, settings_reference, &text);
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            write_help(s, &text);
+        else if (!strcmp(argv[i], "--version"))
+            buf_printf(&text, "darkroom-%s %s\n", s->name, DARKROOM_VERSION);
+        else if (!strcmp(argv[i], "--settings-markdown"))
+            each_table(s, settings_reference, &text);
     }
     bool asked = text.len > 0;
     if (asked) fwrite(text.data, 1, text.len, stdout);
@@ -208,10 +251,15 @@ static struct bus *open_bus(struct program *p, struct err *e) {
     struct buf group = {0};
     buf_printf(&group, "%s%s", p->common.prefix, s->name);
     struct bus_conf conf = {
-        .group = group.data, .instance = p->instance, .in = topic_name(s->in),
+        .group = group.data,
+        .instance = p->instance,
+        .in = topic_name(s->in),
         .watch = s->watch == TOPIC_NONE ? NULL : topic_name(s->watch),
-        .delivery = (enum bus_delivery)p->common.delivery, .lanes = s->overlap ? 2 : 1,
-        .queue_bytes = p->common.queue_bytes, .properties = p->properties, .property_count = p->property_count,
+        .delivery = (enum bus_delivery)p->common.delivery,
+        .lanes = s->overlap ? 2 : 1,
+        .queue_bytes = p->common.queue_bytes,
+        .properties = p->properties,
+        .property_count = p->property_count,
     };
     struct bus *b = bus_open_kafka(&conf, e);
     buf_free(&group);
@@ -237,11 +285,16 @@ static int work(void *ctx) {
         code = EXIT_SETTING;
         goto out;
     }
-    run = stage_run_make(p->stage, p->state, bus, &(struct stage_conf){
-        .delivery = (enum bus_delivery)p->common.delivery, .max_records = p->common.max_records,
-        .max_bytes = p->common.max_bytes, .reply_topics = p->common.reply_topics,
-        .hands = p->hands, .metrics = &metrics, .stop = &stop});
-    log_info("darkroom %s, instance %s, reads %s", DARKROOM_VERSION, p->instance, topic_name(p->stage->in));
+    run = stage_run_make(p->stage, p->state, bus,
+                         &(struct stage_conf){.delivery = (enum bus_delivery)p->common.delivery,
+                                              .max_records = p->common.max_records,
+                                              .max_bytes = p->common.max_bytes,
+                                              .reply_topics = p->common.reply_topics,
+                                              .hands = p->hands,
+                                              .metrics = &metrics,
+                                              .stop = &stop});
+    log_info("darkroom %s, instance %s, reads %s", DARKROOM_VERSION, p->instance,
+             topic_name(p->stage->in));
     code = loop(run, &metrics);
 out:
     stage_run_free(run);
@@ -264,7 +317,8 @@ int stage_main(const struct stage *s, int argc, char **argv) {
         only_asked(s, 2, (char *[]){argv[0], "--help"});
         code = EXIT_DRAINED;
     } else {
-        log_setup(s->name, (enum log_level)p.common.log_level, (enum log_format)p.common.log_format);
+        log_setup(s->name, (enum log_level)p.common.log_level,
+                  (enum log_format)p.common.log_format);
         if (!(p.hands = hands_make())) log_error("no memory to share with a child");
         code = !p.hands ? EXIT_FATAL : p.common.parent ? parent_watch(p.hands, work, &p) : work(&p);
     }

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 /* Upper bounds in seconds: a commit takes milliseconds, a training run minutes. */
-static const double bounds[METRICS_BUCKETS - 1] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-                                                   1,     2.5,    5,     10,   30,    60,   300, 1800};
+static const double bounds[METRICS_BUCKETS - 1] = {
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800};
 
 void metrics_init(struct stage_metrics *m) {
     pthread_mutex_init(&m->lock, NULL);
@@ -45,22 +45,27 @@ static void head(struct buf *out, const char *name, const char *type, const char
     buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void whole(struct buf *out, const char *stage, const char *name, const char *type, const char *help, uint64_t value) {
+static void whole(struct buf *out, const char *stage, const char *name, const char *type,
+                  const char *help, uint64_t value) {
     head(out, name, type, help);
     buf_printf(out, "%s{stage=\"%s\"} %" PRIu64 "\n", name, stage, value);
 }
 
-static void real(struct buf *out, const char *stage, const char *name, const char *type, const char *help, double value) {
+static void real(struct buf *out, const char *stage, const char *name, const char *type,
+                 const char *help, double value) {
     head(out, name, type, help);
     buf_printf(out, "%s{stage=\"%s\"} %.15g\n", name, stage, value);
 }
 
-static void durations(struct buf *out, const char *stage, const char *name, const char *help, struct histogram *h) {
+static void durations(struct buf *out, const char *stage, const char *name, const char *help,
+                      struct histogram *h) {
     uint64_t sum = 0;
     head(out, name, "histogram", help);
     for (int i = 0; i < METRICS_BUCKETS; i++) {
         sum += h->count[i];
-        if (i < METRICS_BUCKETS - 1) buf_printf(out, "%s_bucket{stage=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, stage, bounds[i], sum);
+        if (i < METRICS_BUCKETS - 1)
+            buf_printf(out, "%s_bucket{stage=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, stage,
+                       bounds[i], sum);
     }
     buf_printf(out, "%s_bucket{stage=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, stage, sum);
     buf_printf(out, "%s_sum{stage=\"%s\"} %.6f\n%s_count{stage=\"%s\"} %" PRIu64 "\n", name, stage,
@@ -71,15 +76,16 @@ static void write_outputs(struct stage_metrics *m, const struct stage *s, struct
     head(out, "darkroom_outputs_total", "counter", "Records sent, by topic.");
     for (int i = 0; i < STAGE_OUTPUTS; i++)
         if (s->out[i] != TOPIC_NONE)
-            buf_printf(out, "darkroom_outputs_total{stage=\"%s\",topic=\"%s\"} %" PRIu64 "\n", s->name, topic_info(s->out[i])->name,
-                       (uint64_t)m->outputs[i]);
+            buf_printf(out, "darkroom_outputs_total{stage=\"%s\",topic=\"%s\"} %" PRIu64 "\n",
+                       s->name, topic_info(s->out[i])->name, (uint64_t)m->outputs[i]);
     if (s->replies)
-        buf_printf(out, "darkroom_outputs_total{stage=\"%s\",topic=\"reply\"} %" PRIu64 "\n", s->name, (uint64_t)m->replies);
+        buf_printf(out, "darkroom_outputs_total{stage=\"%s\",topic=\"reply\"} %" PRIu64 "\n",
+                   s->name, (uint64_t)m->replies);
 
     head(out, "darkroom_dead_letters_total", "counter", "Records refused, by reason.");
     for (int i = REASON_NONE + 1; i < REASON_COUNT; i++)
-        buf_printf(out, "darkroom_dead_letters_total{stage=\"%s\",reason=\"%s\"} %" PRIu64 "\n", s->name,
-                   reason_code((enum reason)i), (uint64_t)m->dead_letters[i]);
+        buf_printf(out, "darkroom_dead_letters_total{stage=\"%s\",reason=\"%s\"} %" PRIu64 "\n",
+                   s->name, reason_code((enum reason)i), (uint64_t)m->dead_letters[i]);
 
     for (int i = 0; i < STAGE_COUNTERS && s->counters[i]; i++) {
         char name[96];
@@ -88,7 +94,8 @@ static void write_outputs(struct stage_metrics *m, const struct stage *s, struct
     }
 }
 
-/* Fields 14, 15, 22 and 24 of /proc/self/stat: user and system ticks, start in ticks since boot, pages. */
+/* Fields 14, 15, 22 and 24 of /proc/self/stat: user and system ticks, start in ticks since boot,
+ * pages. */
 static void write_process(const char *stage, struct buf *out) {
     char text[1024] = "";
     FILE *f = fopen("/proc/self/stat", "re");
@@ -98,36 +105,51 @@ static void write_process(const char *stage, struct buf *out) {
     text[n] = 0;
     const char *p = strrchr(text, ')'); /* a program's name may have blanks */
     uint64_t user, system, start, pages;
-    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-                            " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNu64, &user, &system, &start, &pages) != 4)
+    if (!p || sscanf(p + 1,
+                     " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+                     " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNu64,
+                     &user, &system, &start, &pages) != 4)
         return;
     double tick = (double)sysconf(_SC_CLK_TCK), up = 0;
     f = fopen("/proc/uptime", "re");
     if (f && fscanf(f, "%lf", &up) != 1) up = 0;
     if (f) fclose(f);
-    whole(out, stage, "process_resident_memory_bytes", "gauge", "Memory in use.", pages * (uint64_t)sysconf(_SC_PAGESIZE));
-    real(out, stage, "process_cpu_seconds_total", "counter", "Processor time used.", (double)(user + system) / tick);
-    real(out, stage, "process_start_time_seconds", "gauge", "When the process began, seconds since 1970.",
+    whole(out, stage, "process_resident_memory_bytes", "gauge", "Memory in use.",
+          pages * (uint64_t)sysconf(_SC_PAGESIZE));
+    real(out, stage, "process_cpu_seconds_total", "counter", "Processor time used.",
+         (double)(user + system) / tick);
+    real(out, stage, "process_start_time_seconds", "gauge",
+         "When the process began, seconds since 1970.",
          (double)clock_now_ms() / 1000 - up + (double)start / tick);
 }
 
 void metrics_write(struct stage_metrics *m, const struct stage *s, struct buf *out) {
     const char *name = s->name;
-    whole(out, name, "darkroom_records_total", "counter", "Records taken from the input and committed.", m->records);
-    whole(out, name, "darkroom_bytes_total", "counter", "Bytes of their keys and values.", m->bytes);
+    whole(out, name, "darkroom_records_total", "counter",
+          "Records taken from the input and committed.", m->records);
+    whole(out, name, "darkroom_bytes_total", "counter", "Bytes of their keys and values.",
+          m->bytes);
     write_outputs(m, s, out);
     if (m->event_age_ms >= 0)
-        real(out, name, "darkroom_event_age_seconds", "gauge", "Age of the oldest record of the last hand-over when it was committed.",
+        real(out, name, "darkroom_event_age_seconds", "gauge",
+             "Age of the oldest record of the last hand-over when it was committed.",
              (double)m->event_age_ms / 1000);
     if (m->lag >= 0)
-        whole(out, name, "darkroom_lag_records", "gauge", "Records behind the end of the assigned partitions.", (uint64_t)m->lag);
-    whole(out, name, "darkroom_assigned_partitions", "gauge", "Partitions of the input that this process has.", (uint64_t)m->partitions);
+        whole(out, name, "darkroom_lag_records", "gauge",
+              "Records behind the end of the assigned partitions.", (uint64_t)m->lag);
+    whole(out, name, "darkroom_assigned_partitions", "gauge",
+          "Partitions of the input that this process has.", (uint64_t)m->partitions);
     durations(out, name, "darkroom_commit_seconds", "Time of one commit.", &m->commit);
-    durations(out, name, "darkroom_handle_seconds", "Time of one call of the stage's handler.", &m->handle);
-    whole(out, name, "darkroom_rewinds_total", "counter", "Times that the stage went back to the last commit.", m->rewinds);
-    real(out, name, "darkroom_backoff_seconds_total", "counter", "Time spent waiting before repeating.", (double)m->backoff_ms / 1000);
-    whole(out, name, "darkroom_retention_gap_records_total", "counter", "Records that retention took before they were read.", m->gaps);
-    whole(out, name, "darkroom_restarts_total", "counter", "Deaths of the working process that its parent saw.", m->restarts);
+    durations(out, name, "darkroom_handle_seconds", "Time of one call of the stage's handler.",
+              &m->handle);
+    whole(out, name, "darkroom_rewinds_total", "counter",
+          "Times that the stage went back to the last commit.", m->rewinds);
+    real(out, name, "darkroom_backoff_seconds_total", "counter",
+         "Time spent waiting before repeating.", (double)m->backoff_ms / 1000);
+    whole(out, name, "darkroom_retention_gap_records_total", "counter",
+          "Records that retention took before they were read.", m->gaps);
+    whole(out, name, "darkroom_restarts_total", "counter",
+          "Deaths of the working process that its parent saw.", m->restarts);
     write_process(name, out);
     head(out, "darkroom_build_info", "gauge", "Always 1; the version is its label.");
     buf_printf(out, "darkroom_build_info{stage=\"%s\",version=\"%s\"} 1\n", name, DARKROOM_VERSION);

@@ -1,6 +1,6 @@
 /*
- * metrics: what people ask a running stage. The loop writes, the probe's thread reads; figures are atomics, so
- * neither waits for the other.
+ * metrics: what people ask a running stage. The loop writes, the probe's thread reads; figures are
+ * atomics, so neither waits for the other.
  */
 #ifndef DARKROOM_STAGE_METRICS_H
 #define DARKROOM_STAGE_METRICS_H

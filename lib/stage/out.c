@@ -1,6 +1,6 @@
 /*
- * out.c: outputs, dead letters and counts. Everything is copied into one arena: the inputs may be gone
- * before the hand-over is sent.
+ * out.c: outputs, dead letters and counts. Everything is copied into one arena: the inputs may be
+ * gone before the hand-over is sent.
  */
 #include "lib/stage/out.h"
 
@@ -22,7 +22,8 @@ void out_begin(struct out *o, const struct record *in, size_t n, int attempts) {
     o->tally = (struct tally){.records = n, .oldest_ms = -1};
     for (size_t i = 0; i < n; i++) {
         o->tally.bytes += in[i].key.len + in[i].value.len;
-        if (o->tally.oldest_ms < 0 || in[i].time_ms < o->tally.oldest_ms) o->tally.oldest_ms = in[i].time_ms;
+        if (o->tally.oldest_ms < 0 || in[i].time_ms < o->tally.oldest_ms)
+            o->tally.oldest_ms = in[i].time_ms;
     }
 }
 
@@ -35,15 +36,20 @@ void out_free(struct out *o) {
 static struct record *add(struct out *o, const char *topic, const struct record *r, size_t more) {
     struct header *headers = arena_alloc(&o->arena, (r->header_count + more + 1) * sizeof *headers);
     for (size_t i = 0; i < r->header_count; i++)
-        headers[i] = (struct header){arena_copy(&o->arena, r->headers[i].name), arena_copy(&o->arena, r->headers[i].value)};
+        headers[i] = (struct header){arena_copy(&o->arena, r->headers[i].name),
+                                     arena_copy(&o->arena, r->headers[i].value)};
     if (o->count == o->cap) {
         o->cap = o->cap ? o->cap * 2 : 64;
         o->list = mem_resize(o->list, o->cap * sizeof *o->list);
     }
     struct record *to = &o->list[o->count++];
     *to = (struct record){
-        .topic = topic, .key = arena_copy(&o->arena, r->key), .value = arena_copy(&o->arena, r->value),
-        .headers = headers, .header_count = r->header_count, .time_ms = r->time_ms,
+        .topic = topic,
+        .key = arena_copy(&o->arena, r->key),
+        .value = arena_copy(&o->arena, r->value),
+        .headers = headers,
+        .header_count = r->header_count,
+        .time_ms = r->time_ms,
     };
     return to;
 }
@@ -67,8 +73,8 @@ enum err_kind out_send(struct out *o, enum topic t, const struct record *r, stru
 static bool name_is_legal(struct bytes name) {
     const char *p = name.data;
     for (size_t i = 0; i < name.len; i++)
-        if (!((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= 'A' && p[i] <= 'Z') || (p[i] >= '0' && p[i] <= '9') ||
-              p[i] == '.' || p[i] == '_' || p[i] == '-'))
+        if (!((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= 'A' && p[i] <= 'Z') ||
+              (p[i] >= '0' && p[i] <= '9') || p[i] == '.' || p[i] == '_' || p[i] == '-'))
             return false;
     return name.len > 0 && name.len <= TOPIC_NAME_MAX;
 }
@@ -77,7 +83,8 @@ static bool list_allows(const char *list, const char *name) {
     for (; list && *list; list += *list == ',') {
         size_t n = strcspn(list, ",");
         bool open_end = n && list[n - 1] == '*';
-        if (open_end ? !strncmp(list, name, n - 1) : n == strlen(name) && !strncmp(list, name, n)) return true;
+        if (open_end ? !strncmp(list, name, n - 1) : n == strlen(name) && !strncmp(list, name, n))
+            return true;
         list += n;
     }
     return false;
@@ -91,7 +98,8 @@ enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *
     if (own != TOPIC_NONE && output_of(o->stage, own) >= 0) return out_send(o, own, r, e);
     /* No pattern is wide enough for the fleet's own topics: a requester does not write models. */
     if (own != TOPIC_NONE || !list_allows(o->conf->reply_topics, name))
-        return err_bad(e, REASON_REPLY_TOPIC, "the setting reply-topics does not allow %.100s", name);
+        return err_bad(e, REASON_REPLY_TOPIC, "the setting reply-topics does not allow %.100s",
+                       name);
     add(o, name, r, 0);
     o->tally.replies++;
     return ERR_NONE;
@@ -102,8 +110,8 @@ static void letter_header(struct record *to, const char *name, const char *value
     *h = (struct header){bytes_of(name), bytes_of(value)};
 }
 
-static void write_letter(struct out *o, const char *topic, const struct record *as, const struct record *r,
-                         const struct err *why) {
+static void write_letter(struct out *o, const char *topic, const struct record *as,
+                         const struct record *r, const struct err *why) {
     char now[CLOCK_RFC3339_LEN + 1], then[CLOCK_RFC3339_LEN + 1];
     clock_format(clock_now_ms(), now);
     clock_format(r->time_ms, then);
@@ -120,7 +128,8 @@ static void write_letter(struct out *o, const char *topic, const struct record *
     letter_header(to, "dlq.cluster", arena_text(&o->arena, bytes_of(bus_cluster(o->bus))));
     letter_header(to, "dlq.attempts", arena_printf(&o->arena, "%d", o->attempts));
     letter_header(to, "dlq.time", arena_text(&o->arena, bytes_of(now)));
-    if (as != r) letter_header(to, "dlq.left-out", "key, value and headers: together they are too long");
+    if (as != r)
+        letter_header(to, "dlq.left-out", "key, value and headers: together they are too long");
 }
 
 /* Counts and says it; the topic of the letter, or NULL when the input has none. */
@@ -130,7 +139,8 @@ static const char *refuse(struct out *o, const struct record *r, const struct er
     o->refused = *why;
     o->tally.dead_letters[why->reason < REASON_COUNT ? why->reason : REASON_NONE]++;
     if (log_due(&said, 1000))
-        log_warn("refused %s[%d]@%" PRId64 ": %s: %s", r->topic, r->partition, r->offset, reason_code(why->reason), why->text);
+        log_warn("refused %s[%d]@%" PRId64 ": %s: %s", r->topic, r->partition, r->offset,
+                 reason_code(why->reason), why->text);
     return t == TOPIC_NONE ? NULL : topic_name(t);
 }
 

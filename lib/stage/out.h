@@ -1,5 +1,6 @@
 /*
- * out: what one call of handle gives out: copied records and counts, kept until the hand-over has them.
+ * out: what one call of handle gives out: copied records and counts, kept until the hand-over has
+ * them.
  */
 #ifndef DARKROOM_STAGE_OUT_H
 #define DARKROOM_STAGE_OUT_H
@@ -29,7 +30,8 @@ struct out {
 };
 
 void out_begin(struct out *o, const struct record *in, size_t n, int attempts);
-/* The last resort for a dead letter that is too long itself: the reason and where the record stands. */
+/* The last resort for a dead letter that is too long itself: the reason and where the record
+ * stands. */
 void out_bare_letter(struct out *o, const struct record *r, const struct err *why);
 void out_free(struct out *o);
 

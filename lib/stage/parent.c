@@ -1,9 +1,9 @@
 /*
  * parent.c: fork, wait, look how the child died, fork again.
  *
- * The signals that matter are blocked and taken one by one with sigtimedwait: no handlers, no races. The
- * child has a process group of its own, so that a terminal's Ctrl-C reaches it once, through the parent. As
- * PID 1 of a container the parent also reaps strangers.
+ * The signals that matter are blocked and taken one by one with sigtimedwait: no handlers, no
+ * races. The child has a process group of its own, so that a terminal's Ctrl-C reaches it once,
+ * through the parent. As PID 1 of a container the parent also reaps strangers.
  */
 #define _GNU_SOURCE
 #include "lib/stage/parent.h"
@@ -76,16 +76,21 @@ static bool is_fault(int status, bool memory_limit) {
 
 static void say(int status, bool memory_limit, int64_t pause_ms) {
     char end[80];
-    if (WIFEXITED(status)) snprintf(end, sizeof end, "ended with exit code %d", WEXITSTATUS(status));
-    else if (memory_limit) snprintf(end, sizeof end, "was killed by the memory limit");
-    else snprintf(end, sizeof end, "died of signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    if (WIFEXITED(status))
+        snprintf(end, sizeof end, "ended with exit code %d", WEXITSTATUS(status));
+    else if (memory_limit)
+        snprintf(end, sizeof end, "was killed by the memory limit");
+    else
+        snprintf(end, sizeof end, "died of signal %d (%s)", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
     log_error("the worker %s; started again in %.1f s", end, (double)pause_ms / 1000);
 }
 
 /* Waits for the pause to be over; a signal to stop ends it. */
 static void pause_for(struct parent *p, int64_t ms) {
     int64_t until = clock_monotonic_us() / 1000 + ms;
-    for (int64_t left = ms; left > 0 && !p->stop; left = until - clock_monotonic_us() / 1000) take_signal(p, left);
+    for (int64_t left = ms; left > 0 && !p->stop; left = until - clock_monotonic_us() / 1000)
+        take_signal(p, left);
 }
 
 static int watch(struct parent *p, int (*work)(void *ctx), void *ctx) {
@@ -101,9 +106,11 @@ static int watch(struct parent *p, int (*work)(void *ctx), void *ctx) {
             become_child(p, self, work, ctx);
         } else {
             int status = wait_for_child(p);
-            bool memory_limit = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && poison_memory_kills() > memory_kills;
+            bool memory_limit = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+                                poison_memory_kills() > memory_kills;
             poison_died(p->hands, is_fault(status, memory_limit));
-            if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 2)) return WEXITSTATUS(status);
+            if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 2))
+                return WEXITSTATUS(status);
             if (p->stop) return 1;
             if (clock_monotonic_us() / 1000 - born >= LIVED_WELL_MS) pause_ms = PAUSE_FIRST_MS;
             say(status, memory_limit, pause_ms);

@@ -1,5 +1,6 @@
 /*
- * poison.c: ranges, the note "suspect OFFSET tries N until OFFSET", and the count of the memory limit.
+ * poison.c: ranges, the note "suspect OFFSET tries N until OFFSET", and the count of the memory
+ * limit.
  */
 #define _GNU_SOURCE
 #include "lib/stage/poison.h"
@@ -15,7 +16,8 @@
 enum { NOTE_LEN = 96, PATH_LEN = 512 };
 
 struct stage_hands *hands_make(void) {
-    void *page = mmap(NULL, sizeof(struct stage_hands), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *page = mmap(NULL, sizeof(struct stage_hands), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return page == MAP_FAILED ? NULL : page;
 }
 
@@ -50,7 +52,8 @@ void ranges_add_records(struct ranges *to, const struct record *in, size_t n) {
 }
 
 void ranges_add_all(struct ranges *to, const struct ranges *from) {
-    for (uint32_t i = 0; i < from->count; i++) ranges_add(to, from->list[i].partition, from->list[i].from, from->list[i].to);
+    for (uint32_t i = 0; i < from->count; i++)
+        ranges_add(to, from->list[i].partition, from->list[i].from, from->list[i].to);
 }
 
 bool ranges_hold(const struct ranges *r, const struct record *x) {
@@ -93,7 +96,8 @@ struct note {
 
 static bool read_note(const struct bus *b, int32_t partition, struct note *n) {
     const char *text = bus_note(b, partition);
-    return text && sscanf(text, "suspect %" SCNd64 " tries %d until %" SCNd64, &n->offset, &n->tries, &n->until) == 3;
+    return text && sscanf(text, "suspect %" SCNd64 " tries %d until %" SCNd64, &n->offset,
+                          &n->tries, &n->until) == 3;
 }
 
 void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n) {
@@ -103,7 +107,8 @@ void poison_learn(struct stage_hands *h, const struct bus *b, const struct recor
         if (!read_note(b, in[i].partition, &note) || note.until <= in[i].offset) continue;
         const struct range *known = find(&h->suspects, in[i].partition);
         if (!known || known->to < note.until)
-            log_warn("partition %d goes on one by one to offset %" PRId64 ": a worker died of a record there",
+            log_warn("partition %d goes on one by one to offset %" PRId64
+                     ": a worker died of a record there",
                      in[i].partition, note.until);
         ranges_add(&h->suspects, in[i].partition, note.offset, note.until);
     }
@@ -113,18 +118,22 @@ int poison_tries(const struct stage_hands *h, const struct bus *b, const struct 
     struct note note;
     int tries = 1;
     if (!ranges_hold(&h->suspects, r)) return 0;
-    if (read_note(b, r->partition, &note) && note.offset == r->offset && note.tries > 0) tries = note.tries;
+    if (read_note(b, r->partition, &note) && note.offset == r->offset && note.tries > 0)
+        tries = note.tries;
     /* The page knows better than a note that counted a try which was no death. */
-    if (alone_is(h, r->partition, r->offset) && (tries == h->alone.tries + 1 || tries < h->alone.tries))
+    if (alone_is(h, r->partition, r->offset) &&
+        (tries == h->alone.tries + 1 || tries < h->alone.tries))
         tries = h->alone.tries;
     return tries;
 }
 
-enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r, struct err *e) {
+enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r,
+                         struct err *e) {
     const struct range *of = find(&h->suspects, r->partition);
     int tries = poison_tries(h, b, r);
     char note[NOTE_LEN];
-    snprintf(note, sizeof note, "suspect %" PRId64 " tries %d until %" PRId64, r->offset, tries + 1, of ? of->to : r->offset + 1);
+    snprintf(note, sizeof note, "suspect %" PRId64 " tries %d until %" PRId64, r->offset, tries + 1,
+             of ? of->to : r->offset + 1);
     h->alone.partition = r->partition;
     h->alone.offset = r->offset;
     h->alone.tries = tries;
@@ -149,9 +158,12 @@ int64_t poison_memory_kills(void) {
     while (f && kills < 0 && fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = 0;
         char *v1 = strstr(line, ":memory:");
-        if (!strncmp(line, "0::", 3)) snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events", line + 3);
-        else if (v1) snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.oom_control", v1 + 8);
-        else continue;
+        if (!strncmp(line, "0::", 3))
+            snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events", line + 3);
+        else if (v1)
+            snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.oom_control", v1 + 8);
+        else
+            continue;
         kills = number_in(path, "oom_kill");
     }
     if (f) fclose(f);

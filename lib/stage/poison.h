@@ -1,14 +1,16 @@
 /*
  * poison: a record that kills the process must not kill the fleet.
  *
- * Before records are handled their ranges of offsets are written to a page that the watching parent shares
- * (struct stage_hands); they stand there until the commit is done. When the process dies of a fault, or of
- * the memory limit, what stands there becomes suspect: it is taken one record at a time, and before a
- * suspect is handled alone its try is counted in the note of the committed position, which outlives the
- * process and moves with the partition. A suspect's third death is its last: it is buried unhandled.
+ * Before records are handled their ranges of offsets are written to a page that the watching parent
+ * shares (struct stage_hands); they stand there until the commit is done. When the process dies of
+ * a fault, or of the memory limit, what stands there becomes suspect: it is taken one record at a
+ * time, and before a suspect is handled alone its try is counted in the note of the committed
+ * position, which outlives the process and moves with the partition. A suspect's third death is its
+ * last: it is buried unhandled.
  *
- * The death in the crowd is the first try of every suspect. Dying from outside (kill -9) or failing without
- * dying takes a try back: the page knows how many tries stood before this one, and wins over the note.
+ * The death in the crowd is the first try of every suspect. Dying from outside (kill -9) or failing
+ * without dying takes a try back: the page knows how many tries stood before this one, and wins
+ * over the note.
  */
 #ifndef DARKROOM_STAGE_POISON_H
 #define DARKROOM_STAGE_POISON_H
@@ -38,7 +40,8 @@ struct stage_hands {
     uint64_t restarts;
 };
 
-struct stage_hands *hands_make(void); /* shared with the children of fork; NULL when there is no memory */
+struct stage_hands *hands_make(
+    void); /* shared with the children of fork; NULL when there is no memory */
 void hands_unmake(struct stage_hands *h);
 
 /* One range a partition, widened; what does not fit any more is left out. */
@@ -46,10 +49,12 @@ void ranges_add(struct ranges *to, int32_t partition, int64_t from, int64_t unti
 void ranges_add_records(struct ranges *to, const struct record *in, size_t n);
 void ranges_add_all(struct ranges *to, const struct ranges *from);
 bool ranges_hold(const struct ranges *r, const struct record *x);
-/* Drops the ranges whose partition is committed to their end; true when one is left that is ours. */
+/* Drops the ranges whose partition is committed to their end; true when one is left that is ours.
+ */
 bool ranges_ahead(struct ranges *r, const struct bus *b);
 
-/* By the parent: the child died. `fault`: of a signal that its own code raises, or of the memory limit. */
+/* By the parent: the child died. `fault`: of a signal that its own code raises, or of the memory
+ * limit. */
 void poison_died(struct stage_hands *h, bool fault);
 
 /* By the child. Notes that came with the partitions of these records add to the suspects. */
@@ -57,9 +62,11 @@ void poison_learn(struct stage_hands *h, const struct bus *b, const struct recor
 /* How many deaths this record has been held for; 0: it is no suspect. */
 int poison_tries(const struct stage_hands *h, const struct bus *b, const struct record *r);
 /* Counts one try more, in the page and in the note; then the suspect may be handled alone. */
-enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r, struct err *e) MUST_CHECK;
+enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r,
+                         struct err *e) MUST_CHECK;
 
-/* How often the memory limit of this process's control group has killed; -1 where that cannot be read. */
+/* How often the memory limit of this process's control group has killed; -1 where that cannot be
+ * read. */
 int64_t poison_memory_kills(void);
 
 #endif

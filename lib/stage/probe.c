@@ -59,7 +59,11 @@ static bool parse(const char *text, union address *to, bool *all) {
     }
     to->v4.sin_family = AF_INET;
     to->v4.sin_port = port;
-    return inet_pton(AF_INET, !colon ? "127.0.0.1" : !strcmp(host, "localhost") ? "127.0.0.1" : host, &to->v4.sin_addr) == 1;
+    return inet_pton(AF_INET,
+                     !colon                       ? "127.0.0.1"
+                     : !strcmp(host, "localhost") ? "127.0.0.1"
+                                                  : host,
+                     &to->v4.sin_addr) == 1;
 }
 
 bool probe_address_is_valid(const char *address) {
@@ -80,8 +84,10 @@ static unsigned page(struct probe *p, const char *path, const char **type, struc
     if (!strcmp(path, "/healthz")) {
         int64_t since_ms = (clock_monotonic_us() - m->beat_us) / 1000;
         bool alive = since_ms < PROBE_BEAT_MS;
-        if (alive) buf_add_text(out, "ok\n");
-        else buf_printf(out, "no sign of life for %" PRId64 " s\n", since_ms / 1000);
+        if (alive)
+            buf_add_text(out, "ok\n");
+        else
+            buf_printf(out, "no sign of life for %" PRId64 " s\n", since_ms / 1000);
         return alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
     }
     if (!strcmp(path, "/readyz")) {
@@ -95,14 +101,18 @@ static unsigned page(struct probe *p, const char *path, const char **type, struc
     return MHD_HTTP_NOT_FOUND;
 }
 
-static enum MHD_Result answer(void *ctx, struct MHD_Connection *c, const char *path, const char *method,
-                              const char *version, const char *body, size_t *body_len, void **request) {
+static enum MHD_Result answer(void *ctx, struct MHD_Connection *c, const char *path,
+                              const char *method, const char *version, const char *body,
+                              size_t *body_len, void **request) {
     const char *type = "text/plain; charset=utf-8";
     struct buf text = {0};
     unsigned status = MHD_HTTP_METHOD_NOT_ALLOWED;
-    if (!strcmp(method, "GET") || !strcmp(method, "HEAD")) status = page(ctx, path, &type, &text);
-    else buf_add_text(&text, "only GET\n");
-    struct MHD_Response *r = MHD_create_response_from_buffer(text.len, text.data, MHD_RESPMEM_MUST_COPY);
+    if (!strcmp(method, "GET") || !strcmp(method, "HEAD"))
+        status = page(ctx, path, &type, &text);
+    else
+        buf_add_text(&text, "only GET\n");
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(text.len, text.data, MHD_RESPMEM_MUST_COPY);
     buf_free(&text);
     if (!r) return MHD_NO;
     MHD_add_response_header(r, "Content-Type", type);
@@ -112,19 +122,24 @@ static enum MHD_Result answer(void *ctx, struct MHD_Connection *c, const char *p
 }
 
 static struct MHD_Daemon *listen_on(struct probe *p, const union address *a, unsigned more) {
-    return MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | more, 0, NULL, NULL, answer, p,
-                            MHD_OPTION_SOCK_ADDR, &a->any, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOST_CONNECTIONS,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)PATIENCE_S, MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | more, 0, NULL, NULL,
+                            answer, p, MHD_OPTION_SOCK_ADDR, &a->any, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
+                            (unsigned)PATIENCE_S, MHD_OPTION_END);
 }
 
-struct probe *probe_start(const char *address, const struct stage *s, struct stage_metrics *m, struct err *e) {
+struct probe *probe_start(const char *address, const struct stage *s, struct stage_metrics *m,
+                          struct err *e) {
     union address a;
     bool all;
     if (!parse(address, &a, &all)) return err_fatal(e, "probe: %.60s is no address", address), NULL;
     struct probe *p = mem_zeroed(1, sizeof *p);
     p->stage = s;
     p->metrics = m;
-    p->daemon = listen_on(p, &a, a.any.sa_family != AF_INET6 ? 0 : all ? MHD_USE_DUAL_STACK : MHD_USE_IPv6);
+    p->daemon = listen_on(p, &a,
+                          a.any.sa_family != AF_INET6 ? 0
+                          : all                       ? MHD_USE_DUAL_STACK
+                                                      : MHD_USE_IPv6);
     if (!p->daemon && all) { /* a machine without IPv6 */
         in_port_t port = a.v6.sin6_port;
         a = (union address){.v4 = {.sin_family = AF_INET, .sin_port = port}};

@@ -14,11 +14,12 @@ struct probe;
 
 enum { PROBE_ADDRESS_LEN = 64, PROBE_BEAT_MS = 60000 };
 
-/* "9401" is the loopback's port, ":9401" every address's, "10.0.0.1:9401" and "[::1]:9401" one address's.
-   False: it is none of these. Port 0 takes a free one. */
+/* "9401" is the loopback's port, ":9401" every address's, "10.0.0.1:9401" and "[::1]:9401" one
+   address's. False: it is none of these. Port 0 takes a free one. */
 bool probe_address_is_valid(const char *address);
 /* NULL and ERR_FATAL when the address cannot be listened on. */
-struct probe *probe_start(const char *address, const struct stage *s, struct stage_metrics *m, struct err *e);
+struct probe *probe_start(const char *address, const struct stage *s, struct stage_metrics *m,
+                          struct err *e);
 int probe_port(const struct probe *p);
 void probe_stop(struct probe *p); /* NULL is fine */
 

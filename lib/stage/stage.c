@@ -1,19 +1,21 @@
 /*
  * stage.c: the loop that every worker lives in. One turn:
  *
- *     open once ▸ rewind if wanted ▸ updates ▸ poll ▸ enough? ▸ handle ▸ settle the last ▸ hand over
+ *     open once ▸ rewind if wanted ▸ updates ▸ poll ▸ enough? ▸ handle ▸ settle the last ▸ hand
+ * over
  *
- * Whatever says ERR_AGAIN ends the turn: outputs are dropped, the bus goes back to the last commit, and the
- * caller waits for *retry_ms, longer with each failure in a row. Nothing is refused for it.
+ * Whatever says ERR_AGAIN ends the turn: outputs are dropped, the bus goes back to the last commit,
+ * and the caller waits for *retry_ms, longer with each failure in a row. Nothing is refused for it.
  *
- * What can be blamed on records in hand (a hand-over that the broker finds too long, ERR_BAD from handle, a
- * note that a worker died of them) is repeated one record at a time, so that only the culprit is buried.
- * The culprit is noted in `bury`, everything rewound, and when the record comes again, alone, it is refused
- * unhandled; a letter that is itself too long is written again without its contents, and then not at all.
+ * What can be blamed on records in hand (a hand-over that the broker finds too long, ERR_BAD from
+ * handle, a note that a worker died of them) is repeated one record at a time, so that only the
+ * culprit is buried. The culprit is noted in `bury`, everything rewound, and when the record comes
+ * again, alone, it is refused unhandled; a letter that is itself too long is written again without
+ * its contents, and then not at all.
  */
+#include "lib/stage/stage.h"
 #include "lib/stage/out.h"
 #include "lib/stage/poison.h"
-#include "lib/stage/stage.h"
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -23,7 +25,8 @@
 #include <string.h>
 
 enum {
-    RETRY_FIRST_MS = 100, RETRY_MOST_MS = 5000,
+    RETRY_FIRST_MS = 100,
+    RETRY_MOST_MS = 5000,
     SAY_EVERY_MS = 5000,        /* what is waited for */
     NOT_READY_AFTER_MS = 10000, /* of failures in a row */
     SETTLE_SLICE_MS = 1000,     /* between signs of life while a commit lasts */
@@ -82,7 +85,8 @@ struct stage_run {
     uint64_t seed;
 };
 
-struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus *bus, const struct stage_conf *conf) {
+struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus *bus,
+                                 const struct stage_conf *conf) {
     struct stage_run *run = mem_zeroed(1, sizeof *run);
     run->stage = s;
     run->state = state;
@@ -94,7 +98,8 @@ struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus 
     run->metrics->restarts = run->hands->restarts;
     for (uint32_t i = 0; i < run->hands->suspects.count; i++) {
         const struct range *x = &run->hands->suspects.list[i];
-        log_warn("partition %d goes one by one from offset %" PRId64 " to %" PRId64 ": this worker died of a record there",
+        log_warn("partition %d goes one by one from offset %" PRId64 " to %" PRId64
+                 ": this worker died of a record there",
                  x->partition, x->from, x->to);
     }
     run->out = (struct out){.stage = s, .conf = &run->conf, .bus = bus, .metrics = run->metrics};
@@ -113,7 +118,8 @@ static uint64_t random_of(struct stage_run *run) {
     return run->seed;
 }
 
-/* Doubles up to the most, and spreads over its upper half so that workers do not return all at once. */
+/* Doubles up to the most, and spreads over its upper half so that workers do not return all at
+ * once. */
 static int next_retry_ms(struct stage_run *run, struct retry *r) {
     int ms = RETRY_FIRST_MS;
     for (int i = 0; i < r->failures && ms < RETRY_MOST_MS; i++) ms *= 2;
@@ -132,7 +138,8 @@ static int failed(struct stage_run *run, const struct err *e) {
     run->metrics->backoff_ms += (uint64_t)ms;
     run->failed_us = now;
     if (!run->failing_since_us) run->failing_since_us = now;
-    if (now - run->failing_since_us >= NOT_READY_AFTER_MS * 1000LL) metrics_ready(run->metrics, e->text);
+    if (now - run->failing_since_us >= NOT_READY_AFTER_MS * 1000LL)
+        metrics_ready(run->metrics, e->text);
     if (!stopping(run) && log_due(&run->said_ms, SAY_EVERY_MS)) {
         log_warn("%s; trying again", e->text);
         run->said = true;
@@ -142,7 +149,9 @@ static int failed(struct stage_run *run, const struct err *e) {
 
 static void went_well(struct stage_run *run) {
     run->retry.failures = 0;
-    if (run->said) log_info("going on after %.1f s", (double)(clock_monotonic_us() - run->failing_since_us) / 1e6);
+    if (run->said)
+        log_info("going on after %.1f s",
+                 (double)(clock_monotonic_us() - run->failing_since_us) / 1e6);
     run->said = false;
     run->said_ms = 0;
     run->failing_since_us = 0;
@@ -151,18 +160,8 @@ static void went_well(struct stage_run *run) {
 
 /* Nothing to do is a success, unless the failure was about records that have not come again yet. */
 static void idle_goes_well(struct stage_run *run) {
-    if (!run->had_records || clock_monotonic_us() - run->failed_us > RETRY_MOST_MS * 1000LL) went_well(run);
-}
-
-/* Back to the last commit, now or at the beginning of the next turns until it succeeds. */
-static enum err_kind rewind_bus(struct stage_run *run, struct err *e) {
-    run->rewind_wanted = true;
-    run->in_flight = false;
-    run->first_us = 0;
-    if (bus_rewind(run->bus, e)) return e->kind;
-    run->rewind_wanted = false;
-    run->metrics->rewinds++;
-    return ERR_NONE;
+    if (!run->had_records || clock_monotonic_us() - run->failed_us > RETRY_MOST_MS * 1000LL)
+        went_well(run);
 }
 
 /* ---- the watched topic ---- */
@@ -170,7 +169,8 @@ static enum err_kind rewind_bus(struct stage_run *run, struct err *e) {
 static void copy_record(struct arena *a, const struct record *from, struct record *to) {
     struct header *headers = arena_alloc(a, (from->header_count + 1) * sizeof *headers);
     for (size_t i = 0; i < from->header_count; i++)
-        headers[i] = (struct header){arena_copy(a, from->headers[i].name), arena_copy(a, from->headers[i].value)};
+        headers[i] = (struct header){arena_copy(a, from->headers[i].name),
+                                     arena_copy(a, from->headers[i].value)};
     *to = *from;
     to->topic = arena_text(a, bytes_of(from->topic));
     to->key = arena_copy(a, from->key);
@@ -186,12 +186,15 @@ static void drop_update(struct update **at) {
 }
 
 /* Offers an update. ERR_BAD is passed over; true in *taken unless the stage says ERR_AGAIN. */
-static enum err_kind offer(struct stage_run *run, const struct record *r, bool *taken, struct err *e) {
+static enum err_kind offer(struct stage_run *run, const struct record *r, bool *taken,
+                           struct err *e) {
     enum err_kind kind = run->stage->on_update ? run->stage->on_update(run->state, r, e) : ERR_NONE;
     *taken = kind != ERR_AGAIN;
     if (kind == ERR_FATAL) return kind;
-    if (kind == ERR_BAD) log_warn("passed over %s[%d]@%" PRId64 ": %s", r->topic, r->partition, r->offset, e->text);
-    if (kind == ERR_AGAIN && log_due(&run->said_ms, SAY_EVERY_MS)) log_warn("an update waits: %s", e->text);
+    if (kind == ERR_BAD)
+        log_warn("passed over %s[%d]@%" PRId64 ": %s", r->topic, r->partition, r->offset, e->text);
+    if (kind == ERR_AGAIN && log_due(&run->said_ms, SAY_EVERY_MS))
+        log_warn("an update waits: %s", e->text);
     return ERR_NONE;
 }
 
@@ -200,12 +203,17 @@ static enum err_kind offer_kept(struct stage_run *run, struct err *e) {
     if (!run->updates || clock_monotonic_us() < run->updates_retry.due_us) return ERR_NONE;
     for (struct update **at = &run->updates; *at;) {
         if (offer(run, &(*at)->record, &taken, e)) return e->kind;
-        if (taken) drop_update(at);
-        else at = &(*at)->next;
+        if (taken)
+            drop_update(at);
+        else
+            at = &(*at)->next;
         all = all && taken;
     }
-    if (all) run->updates_retry = (struct retry){0};
-    else run->updates_retry.due_us = clock_monotonic_us() + next_retry_ms(run, &run->updates_retry) * 1000LL;
+    if (all)
+        run->updates_retry = (struct retry){0};
+    else
+        run->updates_retry.due_us =
+            clock_monotonic_us() + next_retry_ms(run, &run->updates_retry) * 1000LL;
     return ERR_NONE;
 }
 
@@ -215,7 +223,8 @@ static void keep_update(struct stage_run *run, const struct record *r) {
     while (*end) end = &(*end)->next;
     *end = u;
     if (!run->updates_retry.failures)
-        run->updates_retry.due_us = clock_monotonic_us() + next_retry_ms(run, &run->updates_retry) * 1000LL;
+        run->updates_retry.due_us =
+            clock_monotonic_us() + next_retry_ms(run, &run->updates_retry) * 1000LL;
 }
 
 /* Gives out what is there; an older one of the same key that still waits is overtaken. */
@@ -229,14 +238,17 @@ static enum err_kind read_updates(struct stage_run *run, struct err *e) {
         if (!got) return ERR_NONE;
         metrics_beat(run->metrics);
         for (struct update **at = &run->updates; *at;)
-            if (bytes_equal((*at)->record.key, r.key)) drop_update(at);
-            else at = &(*at)->next;
+            if (bytes_equal((*at)->record.key, r.key))
+                drop_update(at);
+            else
+                at = &(*at)->next;
         if (offer(run, &r, &taken, e)) return e->kind;
         if (!taken) keep_update(run, &r);
     }
 }
 
-/* Reads the watched topic to the end that it has now, for at most wait_ms: run->caught_up says whether. */
+/* Reads the watched topic to the end that it has now, for at most wait_ms: run->caught_up says
+ * whether. */
 static enum err_kind catch_up(struct stage_run *run, int wait_ms, struct err *e) {
     int64_t until = clock_monotonic_us() + wait_ms * 1000LL;
     for (run->caught_up = false;;) {
@@ -265,7 +277,8 @@ static void landed(struct stage_run *run) {
     for (int i = 0; i < STAGE_OUTPUTS; i++) m->outputs[i] += t->outputs[i];
     for (int i = 0; i < STAGE_COUNTERS; i++) m->counters[i] += t->counters[i];
     for (int i = 0; i < REASON_COUNT; i++) m->dead_letters[i] += t->dead_letters[i];
-    if (t->oldest_ms >= 0) m->event_age_ms = clock_now_ms() > t->oldest_ms ? clock_now_ms() - t->oldest_ms : 0;
+    if (t->oldest_ms >= 0)
+        m->event_age_ms = clock_now_ms() > t->oldest_ms ? clock_now_ms() - t->oldest_ms : 0;
     struct bus_state s;
     bus_state(run->bus, &s);
     metrics_observe(&m->commit, s.commit_us);
@@ -275,9 +288,24 @@ static void landed(struct stage_run *run) {
 static enum err_kind settle(struct stage_run *run, struct err *e) {
     while (bus_busy(run->bus)) {
         metrics_beat(run->metrics);
-        if (bus_settle(run->bus, SETTLE_SLICE_MS, e) && (e->kind != ERR_AGAIN || !bus_busy(run->bus))) return e->kind;
+        if (bus_settle(run->bus, SETTLE_SLICE_MS, e) &&
+            (e->kind != ERR_AGAIN || !bus_busy(run->bus)))
+            return e->kind;
     }
     landed(run);
+    return ERR_NONE;
+}
+
+/* Back to the last commit, now or at the beginning of the next turns until it succeeds. A hand-over
+   under way that can still be committed is worth keeping. */
+static enum err_kind rewind_bus(struct stage_run *run, struct err *e) {
+    struct err lost;
+    if (settle(run, &lost)) run->in_flight = false;
+    run->rewind_wanted = true;
+    run->first_us = 0;
+    if (bus_rewind(run->bus, e)) return e->kind;
+    run->rewind_wanted = false;
+    run->metrics->rewinds++;
     return ERR_NONE;
 }
 
@@ -293,12 +321,14 @@ static void note_state(struct stage_run *run) {
     run->metrics->partitions = s.partitions;
     run->metrics->gaps = s.gaps;
     if (run->failing_since_us) return;
-    metrics_ready(run->metrics, !s.joined        ? "the consumer group is not joined yet"
-                              : !run->ever_caught_up ? "the watched topic is not read to its end yet"
-                                                     : NULL);
+    metrics_ready(run->metrics, !s.joined ? "the consumer group is not joined yet"
+                                : !run->ever_caught_up
+                                    ? "the watched topic is not read to its end yet"
+                                    : NULL);
 }
 
-static enum err_kind poll(struct stage_run *run, const struct bus_limits *l, struct records *in, struct err *e) {
+static enum err_kind poll(struct stage_run *run, const struct bus_limits *l, struct records *in,
+                          struct err *e) {
     if (bus_poll(run->bus, l, in, e)) return e->kind;
     landed(run);
     note_state(run);
@@ -317,8 +347,10 @@ static enum err_kind poll(struct stage_run *run, const struct bus_limits *l, str
 
 static bool is_enough(struct stage_run *run, const struct records *in, const struct bus_limits *l) {
     if (!run->first_us) run->first_us = clock_monotonic_us();
-    if (!run->stage->enough || in->count >= l->max_records || in->bytes >= l->max_bytes) return true;
-    return run->stage->enough(run->state, in->list, in->count, (clock_monotonic_us() - run->first_us) / 1000);
+    if (!run->stage->enough || in->count >= l->max_records || in->bytes >= l->max_bytes)
+        return true;
+    return run->stage->enough(run->state, in->list, in->count,
+                              (clock_monotonic_us() - run->first_us) / 1000);
 }
 
 static bool is_to_bury(const struct stage_run *run, const struct records *in) {
@@ -326,8 +358,8 @@ static bool is_to_bury(const struct stage_run *run, const struct records *in) {
            in->list->offset == run->bury.offset;
 }
 
-static void decide_to_bury(struct stage_run *run, const struct range *of, enum burial how, int attempts,
-                           const struct err *why) {
+static void decide_to_bury(struct stage_run *run, const struct range *of, enum burial how,
+                           int attempts, const struct err *why) {
     run->bury.how = how;
     run->bury.partition = of->partition;
     run->bury.offset = of->from;
@@ -340,34 +372,44 @@ static enum err_kind try_suspect(struct stage_run *run, const struct record *r, 
     int tries = poison_tries(run->hands, run->bus, r);
     if (!tries) return ERR_NONE;
     if (tries < POISON_TRIES) {
-        if (tries > 1) log_warn("%s[%d]@%" PRId64 " is taken alone, try %d", r->topic, r->partition, r->offset, tries + 1);
+        if (tries > 1)
+            log_warn("%s[%d]@%" PRId64 " is taken alone, try %d", r->topic, r->partition, r->offset,
+                     tries + 1);
         return poison_try(run->hands, run->bus, r, e);
     }
     err_bad(e, REASON_KILLS_WORKER, "handling it ended the process %d times", tries);
-    decide_to_bury(run, &(struct range){r->partition, r->offset, r->offset + 1}, BURY_REFUSE, tries, e);
+    decide_to_bury(run, &(struct range){r->partition, r->offset, r->offset + 1}, BURY_REFUSE, tries,
+                   e);
     return ERR_NONE;
 }
 
 static void bury(struct stage_run *run, const struct record *r) {
     const struct err *why = &run->bury.why;
     if (run->bury.how == BURY_SILENTLY)
-        log_error("dropped %s[%d]@%" PRId64 ", which cannot be refused in writing either: %s", r->topic, r->partition, r->offset, why->text);
-    else if (run->bury.how == BURY_BARE) out_bare_letter(&run->out, r, why);
-    else if (run->stage->refuse) run->stage->refuse(run->state, r, why, &run->out);
-    else out_dead_letter(&run->out, r, why);
+        log_error("dropped %s[%d]@%" PRId64 ", which cannot be refused in writing either: %s",
+                  r->topic, r->partition, r->offset, why->text);
+    else if (run->bury.how == BURY_BARE)
+        out_bare_letter(&run->out, r, why);
+    else if (run->stage->refuse)
+        run->stage->refuse(run->state, r, why, &run->out);
+    else
+        out_dead_letter(&run->out, r, why);
 }
 
 static enum err_kind handle(struct stage_run *run, const struct records *in, struct err *e) {
     enum err_kind kind = ERR_NONE;
     bool burying = is_to_bury(run, in);
     int64_t begin = clock_monotonic_us();
-    out_begin(&run->out, in->list, in->count, burying ? run->bury.attempts : run->retry.failures + 1);
+    out_begin(&run->out, in->list, in->count,
+              burying ? run->bury.attempts : run->retry.failures + 1);
     run->in_hand.count = 0;
     ranges_add_records(&run->in_hand, in->list, in->count);
     ranges_add_all(&run->hands->held, &run->in_hand);
     metrics_beat(run->metrics);
-    if (burying) bury(run, in->list);
-    else kind = run->stage->handle(run->state, in->list, in->count, &run->out, e);
+    if (burying)
+        bury(run, in->list);
+    else
+        kind = run->stage->handle(run->state, in->list, in->count, &run->out, e);
     metrics_observe(&run->metrics->handle, clock_monotonic_us() - begin);
     metrics_beat(run->metrics);
     return kind;
@@ -387,17 +429,22 @@ static enum err_kind hand_over(struct stage_run *run, struct err *e) {
 /* ERR_BAD for what is in hand: the next time one by one, and one alone is buried. */
 static enum err_kind blame(struct stage_run *run, bool alone, bool burying, struct err *e) {
     ranges_add_all(&run->careful, &run->in_hand);
-    if (!alone) log_warn("the last records are repeated one by one: %s", e->text);
-    else if (burying) run->bury.how++;
+    if (!alone)
+        log_warn("the last records are repeated one by one: %s", e->text);
+    else if (burying)
+        run->bury.how++;
     else if (run->out.refused.kind) /* it was refused already, and the letter is too long */
-        decide_to_bury(run, run->in_hand.list, BURY_BARE, run->retry.failures + 1, &run->out.refused);
-    else decide_to_bury(run, run->in_hand.list, BURY_REFUSE, run->retry.failures + 1, e);
+        decide_to_bury(run, run->in_hand.list, BURY_BARE, run->retry.failures + 1,
+                       &run->out.refused);
+    else
+        decide_to_bury(run, run->in_hand.list, BURY_REFUSE, run->retry.failures + 1, e);
     return rewind_bus(run, e);
 }
 
-/* The bus was asked in between, and its records are borrowed: the same ones once more, or none when they are
-   no longer ours. */
-static enum err_kind poll_again(struct stage_run *run, struct records *in, const struct bus_limits *l, struct err *e) {
+/* The bus was asked in between, and its records are borrowed: the same ones once more, or none when
+   they are no longer ours. */
+static enum err_kind poll_again(struct stage_run *run, struct records *in,
+                                const struct bus_limits *l, struct err *e) {
     struct bus_limits same = *l;
     uint64_t before = in->generation;
     same.max_records = in->count;
@@ -419,7 +466,9 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     if (!run->caught_up && catch_up(run, 0, e)) return e->kind;
 
     struct bus_limits limits = {
-        .max_records = one_by_one(run) ? 1 : run->conf.max_records ? (size_t)run->conf.max_records : s->max_records,
+        .max_records = one_by_one(run)         ? 1
+                       : run->conf.max_records ? (size_t)run->conf.max_records
+                                               : s->max_records,
         .max_bytes = run->conf.max_bytes ? (size_t)run->conf.max_bytes : s->max_bytes,
         .wait_ms = run->caught_up || wait_ms < WATCH_PAUSE_MS ? wait_ms : WATCH_PAUSE_MS,
     };
@@ -430,7 +479,7 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
 
     poison_learn(run->hands, run->bus, in.list, in.count);
     bool carefully = one_by_one(run), asked = carefully;
-    if (carefully && in.count > 1) return settle(run, e) ? e->kind : rewind_bus(run, e);
+    if (carefully && in.count > 1) return rewind_bus(run, e);
     if (!is_enough(run, &in, &limits)) return ERR_NONE;
 
     if (carefully && !is_to_bury(run, &in) && try_suspect(run, in.list, e)) return e->kind;
@@ -450,7 +499,8 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     return kind == ERR_BAD ? blame(run, alone, burying, e) : kind;
 }
 
-enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms, struct err *e) {
+enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms,
+                         struct err *e) {
     struct err inner;
     *idle = true;
     *retry_ms = 0;
@@ -462,7 +512,8 @@ enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *re
         return err_fatal(e, "%s", inner.text);
     }
     if (kind != ERR_AGAIN) return kind;
-    if (run->opened) (void)rewind_bus(run, &inner); /* failing now, it is repeated by the next turn */
+    if (run->opened)
+        (void)rewind_bus(run, &inner); /* failing now, it is repeated by the next turn */
     *retry_ms = failed(run, e);
     return kind;
 }

@@ -1,7 +1,8 @@
 /*
- * stage: what a worker says about itself, and what it may ask of the runtime. The runtime polls, calls
- * `handle`, sends what it gave out, commits outputs and positions together, and on trouble aborts, backs
- * off and repeats; a worker knows nothing of Kafka, signals, threads, the environment or exit.
+ * stage: what a worker says about itself, and what it may ask of the runtime. The runtime polls,
+ * calls `handle`, sends what it gave out, commits outputs and positions together, and on trouble
+ * aborts, backs off and repeats; a worker knows nothing of Kafka, signals, threads, the environment
+ * or exit.
  *
  *     poll ──▶ enough? ──▶ handle ──▶ hand over ──▶ commit
  *       ▲                    │ AGAIN                  │ failed
@@ -24,10 +25,10 @@ struct out; /* what one call of `handle` gives out */
 enum { STAGE_OUTPUTS = 2, STAGE_COUNTERS = 8 };
 
 struct stage {
-    const char *name; /* "batch": group, transactional ids, metrics, log */
-    const char *what; /* one line for --help: "images -> images.prepared: …" */
+    const char *name;                  /* "batch": group, transactional ids, metrics, log */
+    const char *what;                  /* one line for --help: "images -> images.prepared: …" */
     enum topic in, out[STAGE_OUTPUTS]; /* out_send to another topic is refused */
-    enum topic watch;                  /* followed without a group: on_update; TOPIC_NONE: nothing */
+    enum topic watch; /* followed without a group: on_update; TOPIC_NONE: nothing */
 
     size_t max_records, max_bytes; /* of one call of handle */
     bool overlap;     /* handle the next records while the last commit is under way (two lanes) */
@@ -35,8 +36,8 @@ struct stage {
     bool may_repeat;  /* delivery=at-least-once may be chosen */
     bool replies;     /* out_reply may send to the topics that the settings allow */
 
-    const struct setting *settings; /* into the state */
-    size_t state_size;              /* zeroed before settings are read */
+    const struct setting *settings;       /* into the state */
+    size_t state_size;                    /* zeroed before settings are read */
     const char *counters[STAGE_COUNTERS]; /* names for stage_count, as in darkroom_<name>_total */
 
     /* Once, before anything else. ERR_AGAIN is repeated with back-off. */
@@ -45,19 +46,21 @@ struct stage {
        waited_ms. At max_records or max_bytes handle is called without asking. */
     bool (*enough)(void *state, const struct record *in, size_t n, int64_t waited_ms);
     /*
-     * n >= 1 records, in order per partition. A record that will never work goes to out_dead_letter (or is
-     * answered) and the rest go on; ERR_AGAIN repeats all of them later. ERR_BAD is a mistake of the
-     * worker's unless n is 1, where the runtime buries the record.
+     * n >= 1 records, in order per partition. A record that will never work goes to out_dead_letter
+     * (or is answered) and the rest go on; ERR_AGAIN repeats all of them later. ERR_BAD: the
+     * runtime repeats them one by one, and buries the one that is refused alone.
      */
-    enum err_kind (*handle)(void *state, const struct record *in, size_t n, struct out *out, struct err *e);
-    /* A record that the runtime refuses (it kills the worker, its outputs are too long) and that handle is
-       not asked about any more: answer it. NULL: it goes to the dead letters. */
+    enum err_kind (*handle)(void *state, const struct record *in, size_t n, struct out *out,
+                            struct err *e);
+    /* A record that the runtime refuses (it kills the worker, its outputs are too long) and that
+       handle is not asked about any more: answer it. NULL: it goes to the dead letters. */
     void (*refuse)(void *state, const struct record *r, const struct err *why, struct out *out);
-    /* A record of the watched topic. ERR_AGAIN: offered again later while the stage goes on; only the first
-       call of handle, and each one with watch_first, waits until it is taken. ERR_BAD: passed over. */
+    /* A record of the watched topic. ERR_AGAIN: offered again later while the stage goes on; only
+       the first call of handle, and each one with watch_first, waits until it is taken. ERR_BAD:
+       passed over. */
     enum err_kind (*on_update)(void *state, const struct record *r, struct err *e);
-    /* Forget all since the last commit, before the next handle: after a failure, and when partitions came
-       or went. NULL: nothing is held. */
+    /* Forget all since the last commit, before the next handle: after a failure, and when
+       partitions came or went. NULL: nothing is held. */
     void (*rewind)(void *state);
     void (*close)(void *state);
 };
@@ -70,15 +73,18 @@ int stage_main(const struct stage *s, int argc, char **argv);
 
 /* Copies the record (key, value, headers; a negative time is now) to be sent to one of the stage's
    outputs with this hand-over. ERR_FATAL: the stage does not name the topic. */
-enum err_kind out_send(struct out *o, enum topic t, const struct record *r, struct err *e) MUST_CHECK;
+enum err_kind out_send(struct out *o, enum topic t, const struct record *r,
+                       struct err *e) MUST_CHECK;
 /* To a topic that a user named: ERR_BAD (reply-topic) when the settings do not allow it. */
-enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *r, struct err *e) MUST_CHECK;
-/* The record, as it came, to the dead letters of the input, with dlq.* headers that say why. Where the input
-   has no dead letters it is only logged and counted. */
+enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *r,
+                        struct err *e) MUST_CHECK;
+/* The record, as it came, to the dead letters of the input, with dlq.* headers that say why. Where
+   the input has no dead letters it is only logged and counted. */
 void out_dead_letter(struct out *o, const struct record *r, const struct err *why);
 /* Memory that lives as long as the call's outputs. */
 struct arena *out_arena(struct out *o);
-/* Between steps of long work, as often as you like: ERR_AGAIN when it is no longer ours or time to stop. */
+/* Between steps of long work, as often as you like: ERR_AGAIN when it is no longer ours or time to
+ * stop. */
 enum err_kind stage_alive(struct out *o, struct err *e) MUST_CHECK;
 /* Adds to a counter that the stage names. */
 void stage_count(struct out *o, const char *counter, uint64_t n);
@@ -92,9 +98,9 @@ struct stage_run;
 struct stage_conf {
     enum bus_delivery delivery;
     int64_t max_records, max_bytes; /* 0: the stage's */
-    const char *reply_topics;       /* full names separated by commas; a trailing * matches any end */
-    struct stage_hands *hands;      /* shared with the watching parent; NULL: nobody watches */
-    struct stage_metrics *metrics;  /* NULL: nobody asks */
+    const char *reply_topics;  /* full names separated by commas; a trailing * matches any end */
+    struct stage_hands *hands; /* shared with the watching parent; NULL: nobody watches */
+    struct stage_metrics *metrics;     /* NULL: nobody asks */
     const volatile sig_atomic_t *stop; /* not 0: stage_alive says so; NULL: never */
 };
 
@@ -106,8 +112,10 @@ struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus 
  * ERR_AGAIN: something is not there; the turn after the back-off (*retry_ms, 0 when none) repeats.
  * ERR_FATAL: the end. *idle: nothing was waiting.
  */
-enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms, struct err *e) MUST_CHECK;
-/* Finishes the hand-over under way, calls close (once open was), frees the run; the bus is the caller's. */
+enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms,
+                         struct err *e) MUST_CHECK;
+/* Finishes the hand-over under way, calls close (once open was), frees the run; the bus is the
+ * caller's. */
 void stage_run_free(struct stage_run *run);
 
 #endif

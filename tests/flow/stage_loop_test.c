@@ -1,6 +1,6 @@
 /*
- * The loop on the memory log, with a tiny stage that does what its records tell it: "ok", "twice", "again"
- * (as long as the world is down), "bad", "refuse", "huge", "stray", "reply".
+ * The loop on the memory log, with a tiny stage that does what its records tell it: "ok", "twice",
+ * "again" (as long as the world is down), "bad", "refuse", "huge", "stray", "reply".
  */
 #include "lib/base/clock.h"
 #include "lib/base/version.h"
@@ -72,7 +72,8 @@ static enum err_kind one(struct tiny *t, const struct record *r, struct out *out
     return out_send(out, IMAGES_PREPARED, &copy, e);
 }
 
-static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out, struct err *e) {
+static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
+                            struct err *e) {
     struct tiny *t = state;
     t->handled++;
     t->updates_at_handle = t->updates;
@@ -98,9 +99,19 @@ static void close_(void *state) {
 }
 
 static const struct stage plain = {
-    .name = "tiny", .in = IMAGES, .out = {IMAGES_PREPARED}, .max_records = 100, .max_bytes = 1 << 20,
-    .replies = true, .state_size = sizeof(struct tiny), .counters = {"passed"},
-    .open = open_, .handle = handle, .on_update = on_update, .rewind = rewind_, .close = close_,
+    .name = "tiny",
+    .in = IMAGES,
+    .out = {IMAGES_PREPARED},
+    .max_records = 100,
+    .max_bytes = 1 << 20,
+    .replies = true,
+    .state_size = sizeof(struct tiny),
+    .counters = {"passed"},
+    .open = open_,
+    .handle = handle,
+    .on_update = on_update,
+    .rewind = rewind_,
+    .close = close_,
 };
 
 struct world {
@@ -118,8 +129,11 @@ struct world {
 };
 
 static void start(struct world *w) {
-    struct bus_conf conf = {.group = "darkroom.tiny", .instance = "a", .in = topic_name(w->stage.in),
-                            .watch = w->stage.watch ? topic_name(w->stage.watch) : NULL, .lanes = w->stage.overlap ? 2 : 1};
+    struct bus_conf conf = {.group = "darkroom.tiny",
+                            .instance = "a",
+                            .in = topic_name(w->stage.in),
+                            .watch = w->stage.watch ? topic_name(w->stage.watch) : NULL,
+                            .lanes = w->stage.overlap ? 2 : 1};
     w->bus = bus_open_memory(&conf, w->log, &w->e);
     assert_non_null(w->bus);
     w->conf.metrics = &w->metrics;
@@ -134,7 +148,8 @@ static void stop(struct world *w) {
 
 /* The process is gone between two calls. */
 static void crash(struct world *w, bool fault) {
-    assert_false(bus_busy(w->bus)); /* so that freeing the run commits nothing that a crash would not */
+    assert_false(
+        bus_busy(w->bus)); /* so that freeing the run commits nothing that a crash would not */
     stage_run_free(w->run);
     memory_crash(w->bus);
     poison_died(&w->hands, fault);
@@ -148,7 +163,8 @@ static int setup(void **state) {
     w->stage = plain;
     metrics_init(&w->metrics);
     w->tiny.smallest_enough = 1;
-    for (int t = TOPIC_NONE + 1; t < TOPIC_COUNT; t++) memory_topic(w->log, topic_name((enum topic)t), 1);
+    for (int t = TOPIC_NONE + 1; t < TOPIC_COUNT; t++)
+        memory_topic(w->log, topic_name((enum topic)t), 1);
     memory_topic(w->log, "answers.me", 1);
     *state = w;
     return 0;
@@ -164,8 +180,12 @@ static int teardown(void **state) {
 
 static void say_to(struct world *w, enum topic t, const char *value) {
     struct header h[] = {{BYTES("label"), BYTES("7")}, {BYTES("trace"), {0}}};
-    memory_append(w->log, &(struct record){.topic = topic_name(t), .key = BYTES("k"), .value = bytes_of(value),
-                                           .headers = h, .header_count = 2, .time_ms = clock_now_ms()});
+    memory_append(w->log, &(struct record){.topic = topic_name(t),
+                                           .key = BYTES("k"),
+                                           .value = bytes_of(value),
+                                           .headers = h,
+                                           .header_count = 2,
+                                           .time_ms = clock_now_ms()});
 }
 
 static void say(struct world *w, const char *value) {
@@ -182,7 +202,9 @@ static void run_dry(struct world *w) {
         enum err_kind kind = step(w);
         if (kind == ERR_FATAL) fail_msg("%s", w->e.text);
         clock_sleep_ms(w->retry_ms);
-        if (kind == ERR_NONE && w->idle && !bus_busy(w->bus) && !memory_lag(w->log, "darkroom.tiny", topic_name(w->stage.in))) return;
+        if (kind == ERR_NONE && w->idle && !bus_busy(w->bus) &&
+            !memory_lag(w->log, "darkroom.tiny", topic_name(w->stage.in)))
+            return;
     }
     fail_msg("it never comes to rest");
 }
@@ -267,13 +289,21 @@ static void dead_letters_are_the_record_as_it_came(void **state) {
     assert_true(bytes_is(out->headers[0].name, "label") && bytes_is(out->headers[0].value, "7"));
     assert_true(bytes_is(out->headers[1].name, "trace") && !out->headers[1].value.data);
     const char *said[][2] = {
-        {"dlq.reason", "not-png"}, {"dlq.text", "no image"}, {"dlq.stage", "tiny"}, {"dlq.version", DARKROOM_VERSION},
-        {"dlq.topic", "darkroom.images"}, {"dlq.partition", "0"}, {"dlq.offset", "1"}, {"dlq.attempts", "1"},
-        {"dlq.record-time", "2023-11-14T22:13:20.000Z"}, {"dlq.cluster", bus_cluster(w->bus)},
+        {"dlq.reason", "not-png"},
+        {"dlq.text", "no image"},
+        {"dlq.stage", "tiny"},
+        {"dlq.version", DARKROOM_VERSION},
+        {"dlq.topic", "darkroom.images"},
+        {"dlq.partition", "0"},
+        {"dlq.offset", "1"},
+        {"dlq.attempts", "1"},
+        {"dlq.record-time", "2023-11-14T22:13:20.000Z"},
+        {"dlq.cluster", bus_cluster(w->bus)},
     };
     for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
         struct bytes value = record_header(out, said[i][0]);
-        if (!bytes_is(value, said[i][1])) fail_msg("%s is %.*s", said[i][0], (int)value.len, (const char *)value.data);
+        if (!bytes_is(value, said[i][1]))
+            fail_msg("%s is %.*s", said[i][0], (int)value.len, (const char *)value.data);
     }
     int64_t when;
     assert_int_equal(clock_parse(record_header(out, "dlq.time"), &when, &w->e), ERR_NONE);
@@ -366,6 +396,14 @@ static void overlap_leaves_the_commit_under_way(void **state) {
     run_dry(w);
     assert_int_equal(prepared(w), 5);
     assert_int_equal(w->hands.held.count, 0);
+
+    say(w, "ok");
+    assert_int_equal(step(w), ERR_NONE);
+    w->tiny.down = true;
+    say(w, "again");
+    assert_int_equal(step(w), ERR_AGAIN); /* the one before is kept, and counted */
+    assert_int_equal(prepared(w), 6);
+    assert_int_equal(w->metrics.records, 6);
     stop(w);
 }
 
@@ -456,8 +494,13 @@ static void replies_go_where_the_settings_allow(void **state) {
     struct record out[MOST];
     w->conf.reply_topics = "other,answers.*,darkroom.*";
     start(w);
-    const char *tries[][2] = {{"answers.me", "yes"}, {"darkroom.images.prepared", "yes"}, {"darkroom.models.deployed", "no"},
-                              {"elsewhere", "no"}, {"answers/../x", "no"}, {"othe", "no"}, {"", "no"}};
+    const char *tries[][2] = {{"answers.me", "yes"},
+                              {"darkroom.images.prepared", "yes"},
+                              {"darkroom.models.deployed", "no"},
+                              {"elsewhere", "no"},
+                              {"answers/../x", "no"},
+                              {"othe", "no"},
+                              {"", "no"}};
     size_t refused = 0;
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
         snprintf(w->tiny.reply_to, sizeof w->tiny.reply_to, "%s", tries[i][0]);
@@ -472,12 +515,49 @@ static void replies_go_where_the_settings_allow(void **state) {
     stop(w);
 }
 
-/* Handles until the killer is in hand, then dies of it: what the log has seen by then is all that stays. */
-static enum err_kind (*handle_before)(void *, const struct record *, size_t, struct out *, struct err *);
+static uint32_t luck;
+
+static enum memory_fault bad_luck(void *ctx, enum memory_point at) {
+    luck = luck * 1664525u + 1013904223u;
+    if (luck >> 28) return MEMORY_OK;
+    return (enum memory_fault)((luck >> 20) % 4);
+}
+
+/* Every fault at every boundary, with and without overlap: all once, in order, counted once. */
+static void faults_lose_and_double_nothing(void **state) {
+    struct world *w = *state;
+    for (uint32_t seed = 1; seed <= 40; seed++) {
+        struct record out[MOST];
+        char value[MOST][8];
+        luck = seed * 2654435761u;
+        w->stage.overlap = seed % 2;
+        w->conf.max_records = 1 + seed % 7;
+        start(w);
+        memory_faults(w->log, bad_luck, NULL);
+        size_t before = prepared(w);
+        for (int i = 0; i < 5; i++) {
+            snprintf(value[i], sizeof value[i], "%u.%d", seed, i);
+            say(w, value[i]);
+            if (step(w) == ERR_AGAIN) clock_sleep_ms(w->retry_ms);
+        }
+        run_dry(w);
+        memory_faults(w->log, NULL, NULL);
+        assert_int_equal(sent(w, topic_name(IMAGES_PREPARED), out), before + 5);
+        for (size_t i = 0; i < 5; i++) assert_true(bytes_is(out[before + i].value, value[i]));
+        assert_int_equal(w->metrics.records, before + 5);
+        stop(w);
+    }
+}
+
+/* Handles until the killer is in hand, then dies of it: what the log has seen by then is all that
+ * stays. */
+static enum err_kind (*handle_before)(void *, const struct record *, size_t, struct out *,
+                                      struct err *);
 static jmp_buf death;
 static bool kill_outside; /* the death that comes has another cause */
 
-static enum err_kind deadly(void *state, const struct record *in, size_t n, struct out *out, struct err *e) {
+static enum err_kind deadly(void *state, const struct record *in, size_t n, struct out *out,
+                            struct err *e) {
     for (size_t i = 0; i < n; i++)
         if (bytes_is(in[i].value, "killer")) longjmp(death, 1);
     return handle_before(state, in, n, out, e);
@@ -516,6 +596,23 @@ static void the_killer_is_buried_on_its_third_death(void **state) {
     assert_true(bytes_is(record_header(out, "dlq.offset"), "4"));
 }
 
+static void refuse_(void *state, const struct record *r, const struct err *why, struct out *out) {
+    struct err e;
+    struct record answer = {.key = r->key, .value = bytes_of(why->text), .time_ms = -1};
+    if (out_send(out, IMAGES_PREPARED, &answer, &e)) fail_msg("%s", e.text);
+}
+
+static void a_stage_may_answer_for_what_is_refused(void **state) {
+    struct world *w = *state;
+    struct record out[MOST];
+    w->stage.refuse = refuse_;
+    say(w, "killer");
+    assert_int_equal(live_and_die(w, 0), 3);
+    assert_int_equal(letters(w, out), 0);
+    assert_int_equal(sent(w, topic_name(IMAGES_PREPARED), out), 1);
+    assert_true(bytes_is(out->value, "handling it ended the process 3 times"));
+}
+
 static void a_death_from_outside_is_no_try(void **state) {
     struct world *w = *state;
     struct record out[MOST];
@@ -535,8 +632,10 @@ static void a_death_from_outside_suspects_nobody(void **state) {
     handle_before = handle;
     w->stage.handle = deadly;
     say(w, "killer");
-    if (!setjmp(death)) assert_int_equal(step(w), ERR_NONE);
-    else crash(w, false);
+    if (!setjmp(death))
+        assert_int_equal(step(w), ERR_NONE);
+    else
+        crash(w, false);
     assert_int_equal(w->hands.suspects.count, 0);
     w->stage.handle = handle;
     start(w);
@@ -562,7 +661,8 @@ static void tries_move_to_other_instances(void **state) {
             break;
         }
         crash(w, true);
-        if (++deaths == 2) w->hands = (struct stage_hands){0}; /* another machine: only the note is left */
+        if (++deaths == 2)
+            w->hands = (struct stage_hands){0}; /* another machine: only the note is left */
         assert_true(deaths < 9);
     }
     assert_int_equal(deaths, 3);
@@ -581,11 +681,16 @@ static void the_page_for_prometheus(void **state) {
     run_dry(w);
     metrics_write(&w->metrics, &w->stage, &page);
     const char *lines[] = {
-        "darkroom_records_total{stage=\"tiny\"} 2\n", "darkroom_outputs_total{stage=\"tiny\",topic=\"images.prepared\"} 1\n",
-        "darkroom_dead_letters_total{stage=\"tiny\",reason=\"not-png\"} 1\n", "darkroom_passed_total{stage=\"tiny\"} 1\n",
-        "darkroom_lag_records{stage=\"tiny\"} 0\n", "darkroom_assigned_partitions{stage=\"tiny\"} 1\n",
-        "# TYPE darkroom_commit_seconds histogram\n", "darkroom_handle_seconds_count{stage=\"tiny\"} 1\n",
-        "darkroom_build_info{stage=\"tiny\",version=\"" DARKROOM_VERSION "\"} 1\n", "process_resident_memory_bytes{stage=\"tiny\"} ",
+        "darkroom_records_total{stage=\"tiny\"} 2\n",
+        "darkroom_outputs_total{stage=\"tiny\",topic=\"images.prepared\"} 1\n",
+        "darkroom_dead_letters_total{stage=\"tiny\",reason=\"not-png\"} 1\n",
+        "darkroom_passed_total{stage=\"tiny\"} 1\n",
+        "darkroom_lag_records{stage=\"tiny\"} 0\n",
+        "darkroom_assigned_partitions{stage=\"tiny\"} 1\n",
+        "# TYPE darkroom_commit_seconds histogram\n",
+        "darkroom_handle_seconds_count{stage=\"tiny\"} 1\n",
+        "darkroom_build_info{stage=\"tiny\",version=\"" DARKROOM_VERSION "\"} 1\n",
+        "process_resident_memory_bytes{stage=\"tiny\"} ",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(page.data, lines[i])) fail_msg("no line %s in\n%s", lines[i], page.data);
@@ -607,11 +712,13 @@ int main(void) {
         TEST(linger_by_count_and_age),
         TEST(overlap_leaves_the_commit_under_way),
         TEST(a_failed_commit_repeats_both),
+        TEST(faults_lose_and_double_nothing),
         TEST(watch_first_sees_what_was_committed_before),
         TEST(an_update_waits_while_the_stage_goes_on),
         TEST(an_undeclared_topic_is_refused),
         TEST(replies_go_where_the_settings_allow),
         TEST(the_killer_is_buried_on_its_third_death),
+        TEST(a_stage_may_answer_for_what_is_refused),
         TEST(a_death_from_outside_is_no_try),
         TEST(a_death_from_outside_suspects_nobody),
         TEST(tries_move_to_other_instances),

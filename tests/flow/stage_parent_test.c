@@ -1,5 +1,6 @@
 /*
- * The watching parent with children that really die, settings that are wrong, and the probe over real HTTP.
+ * The watching parent with children that really die, settings that are wrong, and the probe over
+ * real HTTP.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
@@ -22,8 +23,8 @@
 
 #include <cmocka.h>
 
-/* A child's life is a letter each: s(egmentation fault) a(bort) k(ill -9) f(atal) w(rong setting) d(one)
-   t(old to stop, through the parent). */
+/* A child's life is a letter each: s(egmentation fault) a(bort) k(ill -9) f(atal) w(rong setting)
+   d(one) t(old to stop, through the parent). */
 struct lives {
     const char *script;
     struct stage_hands *hands;
@@ -111,20 +112,32 @@ static void the_child_dies_with_the_parent(void **state) {
     clock_sleep_ms(100);
     kill(parent, SIGKILL);
     waitpid(parent, NULL, 0);
-    assert_int_equal(read(ends[0], &byte, 1), 0); /* the end: nobody holds the other side any more */
+    assert_int_equal(read(ends[0], &byte, 1),
+                     0); /* the end: nobody holds the other side any more */
     close(ends[0]);
 }
 
 static int run_main(const char *flag, const char *value) {
-    static const struct stage stage = {.name = "tiny", .what = "images -> images.prepared", .in = IMAGES, .out = {IMAGES_PREPARED}};
+    static const struct stage stage = {.name = "tiny",
+                                       .what = "images -> images.prepared",
+                                       .in = IMAGES,
+                                       .out = {IMAGES_PREPARED}};
     char *argv[] = {"darkroom-tiny", (char *)flag, (char *)value, NULL};
     return stage_main(&stage, value ? 3 : 2, argv);
 }
 
 static void wrong_settings_exit_with_2(void **state) {
     const char *wrong[][2] = {
-        {"--delivery", "at-least-once"}, {"--probe", "everywhere"}, {"--instance", "a b"}, {"--prefix", "a b"}, {"--drain-time", "0s"},
-        {"--log-level", "loud"}, {"--max-bytes", "lots"}, {"--nothing", "at-all"}, {"a", "word"}, {"--reply-topics", "x"},
+        {"--delivery", "at-least-once"},
+        {"--probe", "everywhere"},
+        {"--instance", "a b"},
+        {"--prefix", "a b"},
+        {"--drain-time", "0s"},
+        {"--log-level", "loud"},
+        {"--max-bytes", "lots"},
+        {"--nothing", "at-all"},
+        {"a", "word"},
+        {"--reply-topics", "x"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         if (run_main(wrong[i][0], wrong[i][1]) != 2) fail_msg("%s %s", wrong[i][0], wrong[i][1]);
@@ -136,7 +149,8 @@ static void wrong_settings_exit_with_2(void **state) {
 
 static void addresses(void **state) {
     const char *good[] = {"9401", ":9401", "127.0.0.1:0", "[::1]:9401", "localhost:9401"};
-    const char *bad[] = {"", ":", "x", "1:2:3", "70000", "-1", "host.example:9401", "[::1:9401", "127.0.0.1:"};
+    const char *bad[] = {"",          ":",         "x", "1:2:3", "70000", "-1", "host.example:9401",
+                         "[::1:9401", "127.0.0.1:"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         if (!probe_address_is_valid(good[i])) fail_msg("%s", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -144,7 +158,9 @@ static void addresses(void **state) {
 }
 
 static void get(int port, const char *path, char *answer, size_t size) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
+                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
     char request[128];
     int s = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(s, (struct sockaddr *)&a, sizeof a), 0);
@@ -197,10 +213,14 @@ static void the_probe_answers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(faults_leave_suspects),      cmocka_unit_test(other_ends_leave_none),
-        cmocka_unit_test(a_wrong_setting_ends_it),    cmocka_unit_test(being_told_to_stop_is_passed_on),
-        cmocka_unit_test(the_child_dies_with_the_parent), cmocka_unit_test(wrong_settings_exit_with_2),
-        cmocka_unit_test(addresses),                  cmocka_unit_test(the_probe_answers),
+        cmocka_unit_test(faults_leave_suspects),
+        cmocka_unit_test(other_ends_leave_none),
+        cmocka_unit_test(a_wrong_setting_ends_it),
+        cmocka_unit_test(being_told_to_stop_is_passed_on),
+        cmocka_unit_test(the_child_dies_with_the_parent),
+        cmocka_unit_test(wrong_settings_exit_with_2),
+        cmocka_unit_test(addresses),
+        cmocka_unit_test(the_probe_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
