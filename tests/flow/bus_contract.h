@@ -276,6 +276,7 @@ static void contract_idles_without_lag(void **state) {
     }
     struct bus_state s, later;
     struct records r;
+    assert_int_equal(bus_settle(c, -1, &contract_err), ERR_NONE);
     bus_state(c, &s);
     for (int i = 0; i < 5; i++) assert_int_equal(contract_poll(c, 100, &r), ERR_NONE);
     bus_state(c, &later);
