@@ -41,7 +41,7 @@ static const struct point styles[10][STYLES][POINTS] = {
      {M(.08, .10), S(.32, .01), S(.54, .16), S(.44, .40), S(.30, .47), S(.46, .52), S(.58, .74), S(.40, .97), S(.06, .94)}},
     {{M(.18, .03), S(.12, .30), C(.06, .58), S(.35, .56), S(.64, .54), M(.48, .08), S(.46, .50), S(.44, 1.)},
      {M(.46, .0), S(.25, .32), C(.02, .66), S(.35, .64), S(.66, .63), M(.46, .0), S(.45, .50), S(.44, 1.)},
-     {M(.12, .03), S(.08, .30), S(.12, .50), S(.30, .53), S(.52, .46), M(.56, .02), S(.53, .40), S(.48, 1.)}},
+     {M(.06, .02), S(.04, .30), S(.10, .52), S(.30, .56), S(.53, .50), M(.56, .06), S(.53, .40), S(.48, 1.)}},
     {{M(.14, .04), S(.12, .25), C(.10, .44), S(.30, .38), S(.52, .46), S(.60, .68), S(.48, .90), S(.25, .98), S(.04, .90), M(.14, .04), S(.35, .04), S(.58, .02)},
      {M(.60, .04), S(.35, .05), C(.16, .08), S(.14, .28), C(.12, .42), S(.36, .40), S(.56, .58), S(.50, .86), S(.26, .98), S(.05, .92)},
      {M(.60, .05), S(.34, .05), S(.16, .18), S(.22, .38), S(.46, .50), S(.55, .70), S(.42, .93), S(.20, .98), S(.04, .90)}},
@@ -99,20 +99,20 @@ static struct hand make_hand(uint64_t state) {
         while (count < STYLES && styles[d][count][0].kind == MOVE) count++;
         h.style[d] = (int)(next(&state) % (unsigned)count);
     }
-    h.slant = 0.12f + 0.20f * normal(&state);
+    h.slant = 0.12f + 0.16f * normal(&state);
     h.turn = 0.06f * normal(&state);
     h.height = uniform(&state, 17.0f, 20.5f);
-    h.width = h.height * (0.95f + 0.15f * normal(&state));
+    h.width = h.height * (0.95f + 0.12f * normal(&state));
     h.pen = uniform(&state, 0.75f, 1.65f);
     h.pressure = uniform(&state, 0, 0.3f);
     h.pressure_phase = uniform(&state, 0, 6.28f);
     h.ink = uniform(&state, 0.8f, 1.0f);
     for (int i = 0; i < WAVES; i++)
         for (int k = 0; k < 2; k++) {
-            h.wave[i][k] = 0.032f * normal(&state);
+            h.wave[i][k] = 0.026f * normal(&state);
             h.phase[i][k] = uniform(&state, 0, 6.28f);
         }
-    h.shaky = uniform(&state, 0.008f, 0.028f);
+    h.shaky = uniform(&state, 0.008f, 0.024f);
     return h;
 }
 
