@@ -1,9 +1,9 @@
 /*
- * conv: a convolution as one large matrix product. The windows under the kernel are laid out as rows
- * (im2col): cols (positions, kernel * kernel * channels) times weight (the same, filters). That copy is
- * many times the image, so it is made a piece at a time, small enough to stay in the cache; a piece is a number
- * of strips, and a strip is the rows of positions that one row of the pool's output needs. Pieces cross
- * from image to image, so small images make large products too.
+ * conv: a convolution as one large matrix product. The windows under the kernel are laid out as
+ * rows (im2col): cols (positions, kernel * kernel * channels) times weight (the same, filters).
+ * That copy is many times the image, so it is made a piece at a time, small enough to stay in the
+ * cache; a piece is a number of strips, and a strip is the rows of positions that one row of the
+ * pool's output needs. Pieces cross from image to image, so small images make large products too.
  *
  * Where it can, and where there are images enough, wino.c takes a shorter way.
  */
@@ -41,19 +41,21 @@ size_t conv_scratch(const struct layer *l, bool train) {
 
 /* Most first layers see one gray value under a row of five: worth a copy that is no call. */
 static inline void copy_run(float *to, const float *from, int run) {
-    if (run == 5) memcpy(to, from, 5 * sizeof *to);
-    else memcpy(to, from, run * sizeof *to);
+    if (run == 5)
+        memcpy(to, from, 5 * sizeof *to);
+    else
+        memcpy(to, from, run * sizeof *to);
 }
 
 /* The windows of strip `at` of all images (image at / out_h, row at % out_h), to cols. */
-static void windows_of_strip(const struct layer *l, const struct shape *s, const float *x, size_t at,
-                             float *cols) {
+static void windows_of_strip(const struct layer *l, const struct shape *s, const float *x,
+                             size_t at, float *cols) {
     const float *image = x + at / l->out_h * l->in_size;
     int first = (int)(at % l->out_h) * l->pool, run = l->kernel * l->in_c;
     for (int p = 0; p < s->positions; p++) {
         int top = (first + p / s->width) * l->stride - l->padding;
         int left = p % s->width * l->stride - l->padding;
-        int skip = left < 0 ? -left : 0;                                /* columns left of the image */
+        int skip = left < 0 ? -left : 0; /* columns left of the image */
         int end = left + l->kernel > l->in_w ? l->in_w - left : l->kernel; /* and where it ends */
         for (int ky = 0; ky < l->kernel; ky++, cols += run) {
             int y = top + ky;
@@ -64,7 +66,8 @@ static void windows_of_strip(const struct layer *l, const struct shape *s, const
                 copy_run(cols, from, run);
             } else {
                 memset(cols, 0, run * sizeof *cols);
-                memcpy(cols + skip * l->in_c, from + skip * l->in_c, (end - skip) * l->in_c * sizeof *cols);
+                memcpy(cols + skip * l->in_c, from + skip * l->in_c,
+                       (end - skip) * l->in_c * sizeof *cols);
             }
         }
     }
@@ -75,8 +78,8 @@ WIDE static void add_floats(float *to, const float *from, int n) {
 }
 
 /* The way back: what stands in cols is added to where it came from. */
-static void windows_to_strip(const struct layer *l, const struct shape *s, const float *cols, size_t at,
-                             float *dx) {
+static void windows_to_strip(const struct layer *l, const struct shape *s, const float *cols,
+                             size_t at, float *dx) {
     float *image = dx + at / l->out_h * l->in_size;
     int first = (int)(at % l->out_h) * l->pool, run = l->kernel * l->in_c;
     for (int p = 0; p < s->positions; p++) {
@@ -87,14 +90,15 @@ static void windows_to_strip(const struct layer *l, const struct shape *s, const
         for (int ky = 0; ky < l->kernel; ky++, cols += run) {
             int y = top + ky;
             if (y < 0 || y >= l->in_h || skip >= end) continue;
-            add_floats(image + ((ptrdiff_t)y * l->in_w + left + skip) * l->in_c, cols + skip * l->in_c,
-                       (end - skip) * l->in_c);
+            add_floats(image + ((ptrdiff_t)y * l->in_w + left + skip) * l->in_c,
+                       cols + skip * l->in_c, (end - skip) * l->in_c);
         }
     }
 }
 
 /* A strip (pool, width, filters) to a row (out_w, filters): the largest of each window. */
-WIDE static void pool_strip(const struct layer *l, int width, const float *z, float *y, uint8_t *pick) {
+WIDE static void pool_strip(const struct layer *l, int width, const float *z, float *y,
+                            uint8_t *pick) {
     int f = l->out_c, pool = l->pool;
     for (int ox = 0; ox < l->out_w; ox++, y += f) {
         const float *window = z + (size_t)ox * pool * f;
@@ -119,13 +123,14 @@ WIDE_INLINE void unpool_one(const float *restrict dy, const uint8_t *restrict pi
     }
 }
 
-WIDE static void unpool_strip(const struct layer *l, int width, const float *dy, const uint8_t *pick,
-                              float *dz) {
+WIDE static void unpool_strip(const struct layer *l, int width, const float *dy,
+                              const uint8_t *pick, float *dz) {
     int f = l->out_c, pool = l->pool;
     for (int ox = 0; ox < l->out_w; ox++, dy += f, pick += f) {
         float *window = dz + (size_t)ox * pool * f;
         for (int place = 0; place < pool * pool; place++)
-            unpool_one(dy, pick, place, window + ((size_t)(place / pool) * width + place % pool) * f, f);
+            unpool_one(dy, pick, place,
+                       window + ((size_t)(place / pool) * width + place % pool) * f, f);
     }
 }
 
@@ -143,8 +148,8 @@ void conv_forward(const struct layer *l, const float *params, const float *x, in
         for (int i = 0; i < strips; i++)
             windows_of_strip(l, &s, x, at + i, cols + (size_t)i * s.positions * s.window);
         float *to = l->pool > 1 ? z : y + at * row;
-        matmul(strips * s.positions, l->out_c, s.window, cols, s.window, params + l->weight, l->out_c, 0,
-               to, l->out_c);
+        matmul(strips * s.positions, l->out_c, s.window, cols, s.window, params + l->weight,
+               l->out_c, 0, to, l->out_c);
         for (int i = 0; l->pool > 1 && i < strips; i++)
             pool_strip(l, s.width, z + (size_t)i * s.positions * l->out_c, y + (at + i) * row,
                        pick ? pick + (at + i) * row : NULL);
@@ -176,8 +181,8 @@ void conv_backward(const struct layer *l, const float *params, const float *x, c
         matmul_at(s.window, l->out_c, strips * s.positions, cols, s.window, from, l->out_c, at > 0,
                   gradient + l->weight, l->out_c);
         if (!dx) continue;
-        matmul_bt(strips * s.positions, s.window, l->out_c, from, l->out_c, params + l->weight, l->out_c,
-                  0, cols, s.window);
+        matmul_bt(strips * s.positions, s.window, l->out_c, from, l->out_c, params + l->weight,
+                  l->out_c, 0, cols, s.window);
         for (int i = 0; i < strips; i++)
             windows_to_strip(l, &s, cols + (size_t)i * s.positions * s.window, at + i, dx);
     }

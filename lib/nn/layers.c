@@ -11,13 +11,14 @@
 float *floats_make(size_t n) {
     size_t size = (n * sizeof(float) + 63) / 64 * 64 + 64;
     float *p = aligned_alloc(64, size);
-    if (!p) return mem_zeroed(size, 1); /* tries again, and ends the process with a line that says so */
+    if (!p)
+        return mem_zeroed(size, 1); /* tries again, and ends the process with a line that says so */
     memset(p, 0, size);
     return p;
 }
 
-WIDE static void to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes, size_t pixels,
-                           float *x) {
+WIDE static void to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes,
+                           size_t pixels, float *x) {
     float times[NET_MAX_CHANNELS], plus[NET_MAX_CHANNELS];
     for (int c = 0; c < channels; c++) {
         times[c] = norm->scale[c] / 255;
@@ -109,7 +110,8 @@ void layer_forward(const struct layer *l, const float *params, const float *x, i
 }
 
 void layer_backward(const struct layer *l, const float *params, const float *x, const float *y,
-                    const uint8_t *pick, int n, float *dy, float *dx, float *gradient, float *scratch) {
+                    const uint8_t *pick, int n, float *dy, float *dx, float *gradient,
+                    float *scratch) {
     if (l->relu) stop_at_relu(dy, y, n * l->out_size);
     if (l->type == LAYER_CONV)
         conv_backward(l, params, x, pick, n, dy, dx, gradient, scratch);

@@ -7,8 +7,8 @@
 #include <strings.h>
 #include <unistd.h>
 
-/* How good a core's kernels are on x86-64: 0 for what OpenBLAS falls back to, 1 for AVX2 with FMA, 2 for
-   AVX-512. */
+/* How good a core's kernels are on x86-64: 0 for what OpenBLAS falls back to, 1 for AVX2 with FMA,
+   2 for AVX-512. */
 static int quality(const char *core) {
     static const char *const avx512[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
     static const char *const avx2[] = {"Haswell", "Zen", "Excavator"};
@@ -54,9 +54,10 @@ void matmul_setup(void) {
     pthread_once(&once, one_thread);
 }
 
-void matmul(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta, float *c,
-            int ldc) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+void matmul(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
+            float *c, int ldc) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a, lda, b, ldb, beta, c,
+                ldc);
 }
 
 void matmul_at(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,

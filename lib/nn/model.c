@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char FORMAT[] = "darkroom.format", NET[] = "darkroom.net", LABELS[] = "darkroom.labels",
-                  NORM[] = "darkroom.norm";
+static const char FORMAT[] = "darkroom.format", NET[] = "darkroom.net",
+                  LABELS[] = "darkroom.labels", NORM[] = "darkroom.norm";
 
 /* ORDER layer_type */
 static const char *const type_names[] = {"dense", "conv", "maxpool", "relu"};
@@ -61,7 +61,8 @@ static void write_spec(const struct net_spec *spec, struct buf *to) {
         json_open_object(&w, NULL);
         json_put_text(&w, "type", bytes_of(type_names[l->type]));
         if (l->type == LAYER_DENSE || l->type == LAYER_CONV) json_put_int(&w, "units", l->units);
-        if (l->type == LAYER_CONV || l->type == LAYER_MAXPOOL) json_put_int(&w, "kernel", l->kernel);
+        if (l->type == LAYER_CONV || l->type == LAYER_MAXPOOL)
+            json_put_int(&w, "kernel", l->kernel);
         if (l->type == LAYER_CONV) {
             json_put_int(&w, "stride", l->stride);
             json_put_int(&w, "padding", l->padding);
@@ -92,7 +93,8 @@ static void write_norm(const struct net_norm *norm, int channels, struct buf *to
     json_end(&w);
 }
 
-enum err_kind model_save(const struct model *m, const float *params, struct buf *out, struct err *e) {
+enum err_kind model_save(const struct model *m, const float *params, struct buf *out,
+                         struct err *e) {
     struct buf spec = {0}, labels = {0}, norm = {0};
     write_spec(net_spec(m->net), &spec);
     write_labels(m, &labels);
@@ -208,7 +210,8 @@ static enum err_kind read_tensors(const struct safetensors *s, struct net *net, 
 static void read_notes(const struct safetensors *s, struct model *m) {
     for (int i = 0; i < safetensors_text_count(s); i++) {
         struct safetensors_text t = safetensors_text_at(s, i);
-        if (strcmp(t.key, FORMAT) && strcmp(t.key, NET) && strcmp(t.key, LABELS) && strcmp(t.key, NORM))
+        if (strcmp(t.key, FORMAT) && strcmp(t.key, NET) && strcmp(t.key, LABELS) &&
+            strcmp(t.key, NORM))
             model_set_note(m, t.key, t.value);
     }
 }
@@ -218,7 +221,8 @@ static void read_notes(const struct safetensors *s, struct model *m) {
 static enum err_kind read_model(const struct safetensors *s, struct bytes file, struct model *m,
                                 struct err *e) {
     const char *format = safetensors_text(s, FORMAT);
-    if (!format || strcmp(format, "1")) return bad(e, "the format is missing or of a later program");
+    if (!format || strcmp(format, "1"))
+        return bad(e, "the format is missing or of a later program");
     struct net_spec spec = {0};
     struct json *v = part(s, NET, e);
     if (v) read_spec(v, &spec, e);

@@ -1,7 +1,8 @@
 /*
- * model: a net with what must travel with it - its labels, its normalisation, notes - as one safetensors
- * file. The metadata holds "darkroom.format" = "1", "darkroom.net" (the layers), "darkroom.labels" and
- * "darkroom.norm" as JSON; everything else in the metadata is a note. The file needs nothing else to be used.
+ * model: a net with what must travel with it - its labels, its normalisation, notes - as one
+ * safetensors file. The metadata holds "darkroom.format" = "1", "darkroom.net" (the layers),
+ * "darkroom.labels" and "darkroom.norm" as JSON; everything else in the metadata is a note. The
+ * file needs nothing else to be used.
  */
 #ifndef DARKROOM_NN_MODEL_H
 #define DARKROOM_NN_MODEL_H
@@ -29,12 +30,13 @@ void model_add_label(struct model *m, const char *label);
 void model_set_note(struct model *m, const char *key, const char *value);
 const char *model_note(const struct model *m, const char *key); /* NULL: no such note */
 
-/* Appends the file; `params` is the flat array to write, such as an average, NULL the net's own. The same
-   model gives the same bytes. ERR_FATAL when labels and notes pass what a header may hold. */
+/* Appends the file; `params` is the flat array to write, such as an average, NULL the net's own.
+   The same model gives the same bytes. ERR_FATAL when labels and notes pass what a header may hold.
+ */
 enum err_kind model_save(const struct model *m, const float *params, struct buf *out,
                          struct err *e) MUST_CHECK;
-/* *m is overwritten; {0} after an error. ERR_BAD (bad-model-file) when the file is damaged, of another
-   format, or its tensors are not those that its layers ask for, or not finite. */
+/* *m is overwritten; {0} after an error. ERR_BAD (bad-model-file) when the file is damaged, of
+   another format, or its tensors are not those that its layers ask for, or not finite. */
 enum err_kind model_load(struct bytes file, struct model *m, struct err *e) MUST_CHECK;
 
 #endif

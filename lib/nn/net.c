@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Floats: what the parameters, one image's output of a layer, and a layer's scratch may take at most. */
+/* Floats: what the parameters, one image's output of a layer, and a layer's scratch may take at
+ * most. */
 static const int64_t MAX_FLOATS = (int64_t)1 << 26;
 enum { MAX_KERNEL = 31, MAX_POOL = 15, RUN_FLOATS = 1 << 20 };
 
@@ -62,7 +63,8 @@ static void set_dense(struct layer *l, int units) {
 }
 
 /* Takes spec->layers[*at] and the ReLU and pool behind it into l, whose in_* are set. */
-static enum err_kind take_layer(const struct net_spec *spec, int *at, struct layer *l, struct err *e) {
+static enum err_kind take_layer(const struct net_spec *spec, int *at, struct layer *l,
+                                struct err *e) {
     int i = *at;
     const struct layer_spec *s = &spec->layers[i];
     if (s->type != LAYER_DENSE && s->type != LAYER_CONV)
@@ -90,7 +92,8 @@ static enum err_kind take_layer(const struct net_spec *spec, int *at, struct lay
         if (s->type == LAYER_RELU && !l->relu) {
             l->relu = true;
         } else if (s->type == LAYER_MAXPOOL && l->type == LAYER_CONV && l->pool == 1) {
-            if (s->kernel < 2 || s->kernel > MAX_POOL) return wrong(i, "the pool's kernel is out of range", e);
+            if (s->kernel < 2 || s->kernel > MAX_POOL)
+                return wrong(i, "the pool's kernel is out of range", e);
             if (s->kernel > l->out_h || s->kernel > l->out_w)
                 return wrong(i, "the pool is larger than its input", e);
             l->pool = s->kernel;
@@ -107,8 +110,10 @@ static enum err_kind take_layer(const struct net_spec *spec, int *at, struct lay
 static void add_tensor(struct net *net, int *count, const char *name, int number, const char *what,
                        const struct layer *l, size_t offset) {
     struct net_tensor *t = &net->tensors[(*count)++];
-    if (number) snprintf(t->name, sizeof t->name, "%s%d.%s", name, number, what);
-    else snprintf(t->name, sizeof t->name, "%s.%s", name, what);
+    if (number)
+        snprintf(t->name, sizeof t->name, "%s%d.%s", name, number, what);
+    else
+        snprintf(t->name, sizeof t->name, "%s.%s", name, what);
     t->offset = offset;
     if (offset == l->bias) {
         t->rank = 1;
@@ -160,8 +165,8 @@ static enum err_kind build(struct net *net, struct err *e) {
     const struct net_spec *spec = &net->spec;
     if (spec->height < 1 || spec->height > NET_MAX_SIDE || spec->width < 1 ||
         spec->width > NET_MAX_SIDE || spec->channels < 1 || spec->channels > NET_MAX_CHANNELS)
-        return err_bad(e, REASON_BAD_SHAPE, "an input of %d x %d x %d is out of range", spec->height,
-                       spec->width, spec->channels);
+        return err_bad(e, REASON_BAD_SHAPE, "an input of %d x %d x %d is out of range",
+                       spec->height, spec->width, spec->channels);
     if (spec->layer_count < 0 || spec->layer_count > NET_MAX_LAYERS)
         return err_bad(e, REASON_BAD_SHAPE, "%d layers are out of range", spec->layer_count);
     if (net->classes < 1 || net->classes > NET_MAX_CLASSES)
@@ -194,14 +199,16 @@ static float next_random(uint64_t *state) {
     return (float)(int32_t)(z >> 32) / 2147483648.0f;
 }
 
-/* Uniform with the variance 2 / inputs before a ReLU (He et al. 2015), 1 / (3 inputs) before the softmax;
-   biases are 0. Uniform and not normal, since it needs nothing of libm that differs between machines. */
+/* Uniform with the variance 2 / inputs before a ReLU (He et al. 2015), 1 / (3 inputs) before the
+   softmax; biases are 0. Uniform and not normal, since it needs nothing of libm that differs
+   between machines. */
 static void draw_params(const struct net *net, uint64_t seed, float *params) {
     for (int i = 0; i < net->layer_count; i++) {
         const struct layer *l = &net->layers[i];
         size_t inputs = l->weight_count / l->out_c;
         float limit = sqrtf((l->relu ? 6.0f : 1.0f) / (float)inputs);
-        for (size_t k = 0; k < l->weight_count; k++) params[l->weight + k] = limit * next_random(&seed);
+        for (size_t k = 0; k < l->weight_count; k++)
+            params[l->weight + k] = limit * next_random(&seed);
         memset(params + l->bias, 0, l->out_c * sizeof *params);
     }
 }
@@ -298,8 +305,9 @@ enum err_kind net_grow(struct net *net, int classes, uint64_t seed, struct err *
 
 struct net_run {
     const struct net *net;
-    int block;      /* images that go through the layers together */
-    float *a, *b;   /* (block, the largest of input and outputs): from one layer to the next, in turn */
+    int block; /* images that go through the layers together */
+    float *a,
+        *b; /* (block, the largest of input and outputs): from one layer to the next, in turn */
     float *scratch;
 };
 
@@ -331,7 +339,8 @@ void net_run_free(struct net_run *run) {
 }
 
 /* A block of images: x is run->a or the caller's. */
-static void run_block(struct net_run *run, const float *params, const float *x, int n, float *prob) {
+static void run_block(struct net_run *run, const float *params, const float *x, int n,
+                      float *prob) {
     const struct net *net = run->net;
     for (int i = 0; i < net->layer_count; i++) {
         float *y = i == net->layer_count - 1 ? prob : x == run->b ? run->a : run->b;
@@ -348,13 +357,14 @@ void net_forward(struct net_run *run, const float *params, const uint8_t *x, int
     if (!params) params = net->params;
     for (int at = 0; at < n; at += run->block) {
         int k = n - at < run->block ? n - at : run->block;
-        bytes_to_floats(&net->norm, spec->channels, x + at * size, (size_t)k * spec->height * spec->width,
-                        run->a);
+        bytes_to_floats(&net->norm, spec->channels, x + at * size,
+                        (size_t)k * spec->height * spec->width, run->a);
         run_block(run, params, run->a, k, prob + (size_t)at * net->classes);
     }
 }
 
-void net_forward_floats(struct net_run *run, const float *params, const float *x, int n, float *prob) {
+void net_forward_floats(struct net_run *run, const float *params, const float *x, int n,
+                        float *prob) {
     const struct net *net = run->net;
     size_t size = net_image_size(net);
     if (!params) params = net->params;

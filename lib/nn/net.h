@@ -1,11 +1,11 @@
 /*
- * net: a feed-forward network for images: dense and convolution layers with ReLU and max pooling, and a
- * softmax over the classes at the end. Images are NHWC: x is (n, height, width, channels) row-major;
- * prob is (n, classes) and its rows sum to 1.
+ * net: a feed-forward network for images: dense and convolution layers with ReLU and max pooling,
+ * and a softmax over the classes at the end. Images are NHWC: x is (n, height, width, channels)
+ * row-major; prob is (n, classes) and its rows sum to 1.
  *
- * All parameters are one flat float32 array, so that an average, a momentum or a file is one array of
- * the same layout; net_tensors names its pieces. A net never changes while it is read: any number of
- * threads may run one net, each with a net_run of its own.
+ * All parameters are one flat float32 array, so that an average, a momentum or a file is one array
+ * of the same layout; net_tensors names its pieces. A net never changes while it is read: any
+ * number of threads may run one net, each with a net_run of its own.
  */
 #ifndef DARKROOM_NN_NET_H
 #define DARKROOM_NN_NET_H
@@ -18,10 +18,10 @@
 enum layer_type { LAYER_DENSE, LAYER_CONV, LAYER_MAXPOOL, LAYER_RELU };
 
 /*
- * A pool stands behind a convolution, a ReLU behind a convolution (before or after its pool) or a dense
- * layer; each at most once. Windows of a pool do not overlap, and a rest at the right or lower edge is
- * left out. The first dense layer flattens what comes to it. The last dense layer, to the classes, is
- * implied.
+ * A pool stands behind a convolution, a ReLU behind a convolution (before or after its pool) or a
+ * dense layer; each at most once. Windows of a pool do not overlap, and a rest at the right or
+ * lower edge is left out. The first dense layer flattens what comes to it. The last dense layer, to
+ * the classes, is implied.
  */
 struct layer_spec {
     enum layer_type type;
@@ -47,22 +47,22 @@ struct net_spec {
 
 /* dense 256, ReLU */
 void net_spec_mlp(struct net_spec *spec, int height, int width, int channels);
-/* conv 5x5x32, ReLU, pool 2, conv 5x5x64, ReLU, pool 2, dense 256, ReLU. Sides below 16 get padding 2, and
-   no pool that would leave nothing, so any size works. */
+/* conv 5x5x32, ReLU, pool 2, conv 5x5x64, ReLU, pool 2, dense 256, ReLU. Sides below 16 get padding
+   2, and no pool that would leave nothing, so any size works. */
 void net_spec_cnn(struct net_spec *spec, int height, int width, int channels);
 
-/* What is taken off a byte before the first layer: (byte / 255 - mean[c]) * scale[c]. A new net has mean 0
-   and scale 1. */
+/* What is taken off a byte before the first layer: (byte / 255 - mean[c]) * scale[c]. A new net has
+   mean 0 and scale 1. */
 struct net_norm {
     float mean[NET_MAX_CHANNELS], scale[NET_MAX_CHANNELS];
 };
 
 /* A named piece of the flat array: data at params + offset, row-major. */
 struct net_tensor {
-    char name[24];  /* "conv1.weight", "dense1.bias", "classes.weight", ... */
+    char name[24]; /* "conv1.weight", "dense1.bias", "classes.weight", ... */
     int rank;
-    int shape[4];   /* dense weight (inputs, units); conv weight (kernel, kernel, channels, filters);
-                       bias (units) */
+    int shape[4]; /* dense weight (inputs, units); conv weight (kernel, kernel, channels, filters);
+                     bias (units) */
     size_t offset, count; /* floats */
 };
 
@@ -70,7 +70,8 @@ struct net;
 
 /* He initialisation from a generator of our own: one seed, one net, on every machine. ERR_BAD
    (bad-shape) when the layers do not fit the input or a limit is passed. */
-struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed, struct err *e) MUST_CHECK;
+struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed,
+                     struct err *e) MUST_CHECK;
 /* The floats that such a net has; 0 and ERR_BAD (bad-shape) when there can be none. */
 size_t net_spec_param_count(const struct net_spec *spec, int classes, struct err *e);
 struct net *net_copy(const struct net *net);
@@ -85,13 +86,15 @@ float *net_params(struct net *net); /* (param_count); to read or set */
 const struct net_tensor *net_tensors(const struct net *net, int *count);
 
 /*
- * More classes without losing what is known: the old classes' logits stay what they were, the new ones'
- * weights are drawn anew. The flat array is another one afterwards: runs and trainers of this net are
- * to be freed before. ERR_BAD (bad-shape) when `classes` is fewer than now or over the limit.
+ * More classes without losing what is known: the old classes' logits stay what they were, the new
+ * ones' weights are drawn anew. The flat array is another one afterwards: runs and trainers of this
+ * net are to be freed before. ERR_BAD (bad-shape) when `classes` is fewer than now or over the
+ * limit.
  */
 enum err_kind net_grow(struct net *net, int classes, uint64_t seed, struct err *e) MUST_CHECK;
-/* Puts `before`, a flat array of this net when it had classes_before outputs, into the layout that it has
-   now: (param_count), to be freed. What is new comes from `fresh` (now's layout; NULL means 0). */
+/* Puts `before`, a flat array of this net when it had classes_before outputs, into the layout that
+   it has now: (param_count), to be freed. What is new comes from `fresh` (now's layout; NULL means
+   0). */
 float *net_grow_array(const struct net *net, int classes_before, const float *before,
                       const float *fresh);
 
@@ -101,10 +104,12 @@ struct net_run *net_run_make(const struct net *net, int max_batch);
 void net_run_free(struct net_run *run);
 
 /*
- * n <= max_batch images to prob (n, classes); allocates nothing, one thread. `params` is the flat array to
- * use, such as an average; NULL means the net's own. x is bytes, or floats that are normalised already.
+ * n <= max_batch images to prob (n, classes); allocates nothing, one thread. `params` is the flat
+ * array to use, such as an average; NULL means the net's own. x is bytes, or floats that are
+ * normalised already.
  */
 void net_forward(struct net_run *run, const float *params, const uint8_t *x, int n, float *prob);
-void net_forward_floats(struct net_run *run, const float *params, const float *x, int n, float *prob);
+void net_forward_floats(struct net_run *run, const float *params, const float *x, int n,
+                        float *prob);
 
 #endif

@@ -14,13 +14,15 @@ static size_t count_of(const struct safetensors_tensor *t) {
 }
 
 static void write_header(const struct safetensors_text *text, int text_count,
-                         const struct safetensors_tensor *tensor, int tensor_count, struct buf *header) {
+                         const struct safetensors_tensor *tensor, int tensor_count,
+                         struct buf *header) {
     struct json_writer w = json_begin(header);
     size_t at = 0;
     json_put_raw(&w, "__metadata__", BYTES("{"));
     for (int i = 0; i < text_count; i++) {
         if (i) buf_add_text(header, ",");
-        json_quote(header, bytes_of(text[i].key)); /* keys may be anything: the writer wants names */
+        json_quote(header,
+                   bytes_of(text[i].key)); /* keys may be anything: the writer wants names */
         buf_add_text(header, ":");
         json_quote(header, bytes_of(text[i].value));
     }
@@ -87,8 +89,8 @@ static bool whole(const struct json *v, int64_t most, int64_t *out) {
     return (double)*out == d;
 }
 
-static enum err_kind read_tensor(const struct json *v, struct bytes data, struct safetensors_tensor *t,
-                                 struct err *e) {
+static enum err_kind read_tensor(const struct json *v, struct bytes data,
+                                 struct safetensors_tensor *t, struct err *e) {
     struct bytes dtype;
     t->name = json_name(v);
     if (json_get_text(v, "dtype", true, &dtype, e)) return bad(e, "a tensor has no type");

@@ -6,8 +6,8 @@
  *             name: {"dtype":"F32","shape":[...],"data_offsets":[begin,end]}, ...}
  *   data      the tensors one after another, row-major, little-endian
  *
- * The reader trusts nothing: lengths, types, shapes and offsets must agree, tensors must fill the data
- * without gap or overlap. Whatever is wrong is ERR_BAD (bad-model-file).
+ * The reader trusts nothing: lengths, types, shapes and offsets must agree, tensors must fill the
+ * data without gap or overlap. Whatever is wrong is ERR_BAD (bad-model-file).
  */
 #ifndef DARKROOM_NN_SAFETENSORS_H
 #define DARKROOM_NN_SAFETENSORS_H
@@ -33,7 +33,8 @@ struct safetensors_text {
     const char *key, *value;
 };
 
-/* Appends the file; the same arguments give the same bytes. ERR_FATAL when the header is too long. */
+/* Appends the file; the same arguments give the same bytes. ERR_FATAL when the header is too long.
+ */
 enum err_kind safetensors_write(const struct safetensors_text *text, int text_count,
                                 const struct safetensors_tensor *tensor, int tensor_count,
                                 struct buf *out, struct err *e) MUST_CHECK;

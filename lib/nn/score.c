@@ -17,9 +17,9 @@ static int by_p(const void *a, const void *b) {
 }
 
 /*
- * The chance that a positive stands above a negative, ties counting half: with R the sum of the positives'
- * ranks, those of a tie being their mean, (R - P (P + 1) / 2) / (P N); Mann and Whitney 1947, Hanley and
- * McNeil 1982. Below 0 when there are no positives or no negatives.
+ * The chance that a positive stands above a negative, ties counting half: with R the sum of the
+ * positives' ranks, those of a tie being their mean, (R - P (P + 1) / 2) / (P N); Mann and Whitney
+ * 1947, Hanley and McNeil 1982. Below 0 when there are no positives or no negatives.
  */
 static double auc_of(struct ranked *r, size_t n) {
     size_t positives = 0;
@@ -54,7 +54,8 @@ static double macro_auc(const float *prob, const int *label, size_t n, int class
     return counted ? sum / counted : 0.5;
 }
 
-/* Precision and recall of a class, and their unweighted means: Sokolova and Lapalme 2009, table 3. */
+/* Precision and recall of a class, and their unweighted means: Sokolova and Lapalme 2009, table 3.
+ */
 static void macro_of(const uint32_t *confusion, int classes, struct score *out) {
     int labelled_classes = 0, seen_classes = 0;
     for (int c = 0; c < classes; c++) {

@@ -14,13 +14,13 @@ struct score {
     double log_loss;  /* mean of -ln max(p of the true class, 1e-15) */
     double precision; /* macro: mean over the classes that are someone's label or guess of
                          right / guessed; 0 for a class that was never guessed */
-    double recall;    /* macro: mean over the classes that are someone's label of right / labelled */
-    double auc;       /* macro, one against the rest, ties count half; classes without positives or
-                         without negatives are left out; 0.5 when none is left */
+    double recall; /* macro: mean over the classes that are someone's label of right / labelled */
+    double auc;    /* macro, one against the rest, ties count half; classes without positives or
+                      without negatives are left out; 0.5 when none is left */
 };
 
-/* prob is (n, classes), label (n) in 0..classes-1; confusion is (classes, classes), label by guess, counts,
-   or NULL when not wanted. */
+/* prob is (n, classes), label (n) in 0..classes-1; confusion is (classes, classes), label by guess,
+   counts, or NULL when not wanted. */
 void score_of(const float *prob, const int *label, size_t n, int classes, struct score *out,
               uint32_t *confusion);
 

@@ -1,11 +1,12 @@
 /*
  * trainer: one step in two halves, with all threads waiting for each other after each.
  *
- *   1. every thread takes its part of the images forward and backward; convolutions put their gradient
- *      into an array of the thread's own
- *   2. every thread takes its part of the parameters: a dense layer's gradient is made here, a number of
- *      its rows over the whole batch at once, so that it never has to be added up; a convolution's is the
- *      sum of the threads' arrays; and the parameters move at once, while the gradient is in the cache
+ *   1. every thread takes its part of the images forward and backward; convolutions put their
+ *      gradient into an array of the thread's own
+ *   2. every thread takes its part of the parameters: a dense layer's gradient is made here, a number
+ *      of its rows over the whole batch at once, so that it never has to be added up; a
+ *      convolution's is the sum of the threads' arrays; and the parameters move at once, while the
+ *      gradient is in the cache
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/nn/trainer.h"
@@ -21,8 +22,8 @@
 
 enum { MAX_THREADS = 256, SPINS = 4000 };
 
-/* Where threads wait until all have come. They look a while before they sleep: a step of a small net is
-   shorter than waking up. */
+/* Where threads wait until all have come. They look a while before they sleep: a step of a small
+   net is shorter than waking up. */
 struct gate {
     atomic_int threads, come;
     atomic_uint round;
@@ -53,11 +54,11 @@ static void gate_wait(struct gate *g) {
 
 struct hand {
     struct trainer *trainer;
-    int number;      /* 0 is the caller's thread */
+    int number; /* 0 is the caller's thread */
     pthread_t thread;
     float *gradient; /* (param_count) of the convolutions; what dense layers have is not used */
     float *scratch;
-    double loss;     /* sum over its images */
+    double loss; /* sum over its images */
 };
 
 struct trainer {
@@ -73,7 +74,7 @@ struct trainer {
     const uint8_t *x; /* of the step under way */
     const int *label;
     int n;
-    bool move;        /* the parameters, too */
+    bool move; /* the parameters, too */
     bool end;
 
     struct gate gate;
@@ -89,10 +90,12 @@ static void images_part(struct hand *h) {
     struct trainer *t = h->trainer;
     struct net *net = t->net;
     const struct net_spec *spec = &net->spec;
-    int from = part(t->n, h->number, t->conf.threads), to = part(t->n, h->number + 1, t->conf.threads);
+    int from = part(t->n, h->number, t->conf.threads),
+        to = part(t->n, h->number + 1, t->conf.threads);
     int n = to - from, last = net->layer_count - 1, classes = net->classes;
     bytes_to_floats(&net->norm, spec->channels, t->x + from * net_image_size(net),
-                    (size_t)n * spec->height * spec->width, t->value[0] + from * net_image_size(net));
+                    (size_t)n * spec->height * spec->width,
+                    t->value[0] + from * net_image_size(net));
     for (int i = 0; i <= last; i++) {
         const struct layer *l = &net->layers[i];
         layer_forward(l, net->params, t->value[i] + from * l->in_size, n,
@@ -146,7 +149,8 @@ static void params_part(struct hand *h) {
         const struct layer *l = &t->net->layers[i];
         size_t from, to;
         if (l->type == LAYER_DENSE) {
-            int first = part(l->in_c, h->number, threads), end = part(l->in_c, h->number + 1, threads);
+            int first = part(l->in_c, h->number, threads),
+                end = part(l->in_c, h->number + 1, threads);
             dense_gradient(l, t->value[i], t->delta[i + 1], t->n, first, end, t->gradient);
             from = l->weight + (size_t)first * l->out_c;
             to = l->weight + (size_t)end * l->out_c;
@@ -200,7 +204,8 @@ float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n)
     return loss;
 }
 
-float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n, float *gradient) {
+float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n,
+                       float *gradient) {
     float loss = run(t, x, label, n, false);
     memcpy(gradient, t->gradient, t->net->param_count * sizeof *gradient);
     return loss;

@@ -1,12 +1,14 @@
 /*
- * trainer: stochastic gradient descent with momentum over one net, in parallel over the images of a batch.
+ * trainer: stochastic gradient descent with momentum over one net, in parallel over the images of a
+ * batch.
  *
  * With threads > 1 it keeps threads of its own; each takes a fixed part of the batch and of the
- * parameters, and gradients are added in a fixed order: the same start, batches and thread count give
- * the same bits. A step allocates nothing.
+ * parameters, and gradients are added in a fixed order: the same start, batches and thread count
+ * give the same bits. A step allocates nothing.
  *
- *   v <- momentum v + (gradient + weight_decay w);  w <- w - rate v       (as in Sutskever et al. 2013,
- *   average <- d average + (1 - d) w,                                      in PyTorch's form)
+ *   v <- momentum v + (gradient + weight_decay w)
+ *   w <- w - rate v                                  as in Sutskever et al. 2013, in PyTorch's form
+ *   average <- d average + (1 - d) w
  *       d = min(conf.average, (1 + steps) / (10 + steps)), so that the start is soon forgotten
  */
 #ifndef DARKROOM_NN_TRAINER_H
@@ -20,16 +22,17 @@ struct train_conf {
     float momentum;        /* 0 to below 1 */
     float weight_decay;    /* >= 0 */
     float label_smoothing; /* 0 to below 1: the target is (1 - s) + s / classes, and s / classes */
-    float average;         /* of the weights, 0 to below 1; 0 keeps none: the average is the weights */
-    int batch;             /* images of a step, at most */
-    int threads;           /* >= 1 */
+    float average; /* of the weights, 0 to below 1; 0 keeps none: the average is the weights */
+    int batch;     /* images of a step, at most */
+    int threads;   /* >= 1 */
 };
 
 struct trainer;
 
 /* Borrows the net and changes its parameters; starts from them with momentum 0, average = weights.
    NULL and ERR_FATAL when a value is out of its range or a thread cannot be started. */
-struct trainer *trainer_make(struct net *net, const struct train_conf *conf, struct err *e) MUST_CHECK;
+struct trainer *trainer_make(struct net *net, const struct train_conf *conf,
+                             struct err *e) MUST_CHECK;
 void trainer_free(struct trainer *t); /* NULL is fine */
 
 /* One step over 1 to conf.batch images: x is (n, height, width, channels) bytes, label (n) in
@@ -43,8 +46,9 @@ float *trainer_average(struct trainer *t); /* the net's own parameters when conf
 uint64_t trainer_steps(const struct trainer *t);
 void trainer_set_steps(struct trainer *t, uint64_t steps);
 
-/* The gradient of the mean loss (no weight decay) into `gradient` (param_count), and the loss; changes
-   nothing else. For checks. */
-float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n, float *gradient);
+/* The gradient of the mean loss (no weight decay) into `gradient` (param_count), and the loss;
+   changes nothing else. For checks. */
+float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n,
+                       float *gradient);
 
 #endif

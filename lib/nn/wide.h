@@ -1,8 +1,8 @@
 /*
- * wide: one source, several machine codes. A function marked WIDE is compiled for the vector units of
- * newer x86-64 processors too, and the right one is chosen when the program is loaded. arm64 has one
- * vector unit for all. WIDE functions are static, since clang 14 cannot call one from another file. The
- * thread sanitizer cannot live with the choosing, so it goes without.
+ * wide: one source, several machine codes. A function marked WIDE is compiled for the vector units
+ * of newer x86-64 processors too, and the right one is chosen when the program is loaded. arm64 has
+ * one vector unit for all. WIDE functions are static, since clang 14 cannot call one from another
+ * file. The thread sanitizer cannot live with the choosing, so it goes without.
  */
 #ifndef DARKROOM_NN_WIDE_H
 #define DARKROOM_NN_WIDE_H

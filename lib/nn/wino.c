@@ -4,27 +4,34 @@
  * dV = dM U', dd = B dV B', dg = G'dU G.
  *
  * Arrays are (point, tile or channel, channel or filter). Every function works on LANES channels at
- * once, and a tile's 64 numbers stay in the first cache. Points stand `gap` floats further apart than
- * they need to, or all 64 would fall on the same few places of that cache.
+ * once, and a tile's 64 numbers stay in the first cache. Points stand `gap` floats further apart
+ * than they need to, or all 64 would fall on the same few places of that cache.
  */
 #include "lib/nn/wino.h"
 
 #include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
 
-enum { SIDE = 8, POINTS = SIDE * SIDE, LANES = 16, GAP = 16, PIECE_FLOATS = 3 * 64 * 1024,
-       MOST_PAIRS = 1 << 18 /* channels times filters, of which U has 64 floats each */ };
+enum {
+    SIDE = 8,
+    POINTS = SIDE * SIDE,
+    LANES = 16,
+    GAP = 16,
+    PIECE_FLOATS = 3 * 64 * 1024,
+    MOST_PAIRS = 1 << 18 /* channels times filters, of which U has 64 floats each */
+};
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
-typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4))); /* of an array */
+typedef float loose
+    __attribute__((vector_size(LANES * sizeof(float)), aligned(4))); /* of an array */
 typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef uint8_t bvec __attribute__((vector_size(LANES), aligned(1)));
 
 struct grid {
-    int m;              /* outputs of a tile, each way */
-    int down, across;   /* tiles of an image */
-    int tiles;          /* of a piece */
-    size_t v, u, z;     /* floats from point to point in V, U and M */
+    int m;            /* outputs of a tile, each way */
+    int down, across; /* tiles of an image */
+    int tiles;        /* of a piece */
+    size_t v, u, z;   /* floats from point to point in V, U and M */
 };
 
 static struct grid grid_of(const struct layer *l) {
@@ -145,8 +152,8 @@ static struct tile tile_at(const struct grid *g, size_t at) {
 }
 
 /* V of `count` tiles from the tile `at` on. */
-WIDE static void tiles_to_points(const struct layer *l, const struct grid *g, const float *x, size_t at,
-                                 int count, float *v) {
+WIDE static void tiles_to_points(const struct layer *l, const struct grid *g, const float *x,
+                                 size_t at, int count, float *v) {
     for (int i = 0; i < count; i++) {
         struct tile t = tile_at(g, at + i);
         int top = t.top - l->padding, left = t.left - l->padding;
@@ -156,7 +163,8 @@ WIDE static void tiles_to_points(const struct layer *l, const struct grid *g, co
             for (int p = 0; p < POINTS; p++) {
                 int iy = top + p / SIDE, ix = left + p % SIDE;
                 bool inside = iy >= 0 && iy < l->in_h && ix >= 0 && ix < l->in_w;
-                d[p] = inside ? *(const loose *)(image + ((size_t)iy * l->in_w + ix) * l->in_c + c) : (vec){0};
+                d[p] = inside ? *(const loose *)(image + ((size_t)iy * l->in_w + ix) * l->in_c + c)
+                              : (vec){0};
             }
             for (int k = 0; k < SIDE; k++) to_points(d + k, h + k, SIDE);
             for (int k = 0; k < SIDE; k++) to_points(h + k * SIDE, d + k * SIDE, 1);
@@ -167,8 +175,8 @@ WIDE static void tiles_to_points(const struct layer *l, const struct grid *g, co
 }
 
 /* And back: dV to dx, added, since tiles overlap. */
-WIDE static void points_to_tiles(const struct layer *l, const struct grid *g, const float *v, size_t at,
-                                 int count, float *dx) {
+WIDE static void points_to_tiles(const struct layer *l, const struct grid *g, const float *v,
+                                 size_t at, int count, float *dx) {
     for (int i = 0; i < count; i++) {
         struct tile t = tile_at(g, at + i);
         int top = t.top - l->padding, left = t.left - l->padding;
@@ -190,7 +198,8 @@ WIDE static void points_to_tiles(const struct layer *l, const struct grid *g, co
 
 /* M to y: the outputs of a tile, through pool, bias and ReLU. */
 WIDE_INLINE void points_to_outputs(const struct layer *l, const struct grid *g, const float *z,
-                                   const float *bias, size_t at, int count, float *y, uint8_t *pick, int m) {
+                                   const float *bias, size_t at, int count, float *y, uint8_t *pick,
+                                   int m) {
     int pool = l->pool, side = m / pool;
     for (int i = 0; i < count; i++) {
         struct tile t = tile_at(g, at + i);
@@ -242,7 +251,8 @@ WIDE_INLINE void outputs_to_points(const struct layer *l, const struct grid *g, 
                 vec value = inside ? *(const loose *)(dy + from) : (vec){0};
                 vec *window = d + oy * pool * SIDE + ox * pool;
                 ivec which = {0};
-                if (pool > 1 && inside) which = __builtin_convertvector(*(const bvec *)(pick + from), ivec);
+                if (pool > 1 && inside)
+                    which = __builtin_convertvector(*(const bvec *)(pick + from), ivec);
                 for (int k = 0; k < pool * pool; k++)
                     window[k / pool * SIDE + k % pool] = (vec)((which == k) & (ivec)value);
             }
@@ -256,14 +266,18 @@ WIDE_INLINE void outputs_to_points(const struct layer *l, const struct grid *g, 
 
 WIDE static void forward_piece(const struct layer *l, const struct grid *g, const float *z,
                                const float *bias, size_t at, int count, float *y, uint8_t *pick) {
-    if (g->m == 4) points_to_outputs(l, g, z, bias, at, count, y, pick, 4);
-    else points_to_outputs(l, g, z, bias, at, count, y, pick, 6);
+    if (g->m == 4)
+        points_to_outputs(l, g, z, bias, at, count, y, pick, 4);
+    else
+        points_to_outputs(l, g, z, bias, at, count, y, pick, 6);
 }
 
 WIDE static void backward_piece(const struct layer *l, const struct grid *g, const float *dy,
                                 const uint8_t *pick, size_t at, int count, float *z) {
-    if (g->m == 4) outputs_to_points(l, g, dy, pick, at, count, z, 4);
-    else outputs_to_points(l, g, dy, pick, at, count, z, 6);
+    if (g->m == 4)
+        outputs_to_points(l, g, dy, pick, at, count, z, 4);
+    else
+        outputs_to_points(l, g, dy, pick, at, count, z, 6);
 }
 
 /* ---- kernels ---- */
@@ -284,8 +298,8 @@ static float g_of(int point, int column, int kernel) {
     return point == SIDE - 1 ? column == kernel - 1 : G[point][column];
 }
 
-WIDE_INLINE void kernels_in(const struct layer *l, const struct grid *g, const float *weight, float *u,
-                            int r) {
+WIDE_INLINE void kernels_in(const struct layer *l, const struct grid *g, const float *weight,
+                            float *u, int r) {
     size_t pair_count = (size_t)l->in_c * l->out_c;
     for (size_t pair = 0; pair < pair_count; pair += LANES) {
         vec h[SIDE][5];
@@ -293,7 +307,8 @@ WIDE_INLINE void kernels_in(const struct layer *l, const struct grid *g, const f
             for (int x = 0; x < r; x++) {
                 h[p][x] = (vec){0};
                 for (int y = 0; y < r; y++)
-                    h[p][x] += g_of(p, y, r) * *(const loose *)(weight + (y * r + x) * pair_count + pair);
+                    h[p][x] +=
+                        g_of(p, y, r) * *(const loose *)(weight + (y * r + x) * pair_count + pair);
             }
         for (int p = 0; p < POINTS; p++) {
             vec sum = {0};
@@ -303,8 +318,8 @@ WIDE_INLINE void kernels_in(const struct layer *l, const struct grid *g, const f
     }
 }
 
-WIDE_INLINE void kernels_out(const struct layer *l, const struct grid *g, const float *u, float *gradient,
-                             int r) {
+WIDE_INLINE void kernels_out(const struct layer *l, const struct grid *g, const float *u,
+                             float *gradient, int r) {
     size_t pair_count = (size_t)l->in_c * l->out_c;
     for (size_t pair = 0; pair < pair_count; pair += LANES) {
         vec h[SIDE][5];
@@ -324,14 +339,18 @@ WIDE_INLINE void kernels_out(const struct layer *l, const struct grid *g, const 
 
 WIDE static void kernels_to_points(const struct layer *l, const struct grid *g, const float *weight,
                                    float *u) {
-    if (l->kernel == 5) kernels_in(l, g, weight, u, 5);
-    else kernels_in(l, g, weight, u, 3);
+    if (l->kernel == 5)
+        kernels_in(l, g, weight, u, 5);
+    else
+        kernels_in(l, g, weight, u, 3);
 }
 
 WIDE static void points_to_kernels(const struct layer *l, const struct grid *g, const float *u,
                                    float *gradient) {
-    if (l->kernel == 5) kernels_out(l, g, u, gradient, 5);
-    else kernels_out(l, g, u, gradient, 3);
+    if (l->kernel == 5)
+        kernels_out(l, g, u, gradient, 5);
+    else
+        kernels_out(l, g, u, gradient, 3);
 }
 
 /* ---- the layer ---- */
@@ -346,14 +365,14 @@ void wino_forward(const struct layer *l, const float *params, const float *x, in
         int count = total - at < (size_t)g.tiles ? (int)(total - at) : g.tiles;
         tiles_to_points(l, &g, x, at, count, v);
         for (int p = 0; p < POINTS; p++)
-            matmul(count, l->out_c, l->in_c, v + p * g.v, l->in_c, u + p * g.u, l->out_c, 0, z + p * g.z,
-                   l->out_c);
+            matmul(count, l->out_c, l->in_c, v + p * g.v, l->in_c, u + p * g.u, l->out_c, 0,
+                   z + p * g.z, l->out_c);
         forward_piece(l, &g, z, params + l->bias, at, count, y, pick);
     }
 }
 
-void wino_backward(const struct layer *l, const float *params, const float *x, const uint8_t *pick, int n,
-                   const float *dy, float *dx, float *gradient, float *scratch) {
+void wino_backward(const struct layer *l, const float *params, const float *x, const uint8_t *pick,
+                   int n, const float *dy, float *dx, float *gradient, float *scratch) {
     struct grid g = grid_of(l);
     float *v = scratch, *z = v + POINTS * g.v, *u = z + POINTS * g.z, *du = u + POINTS * g.u;
     size_t total = (size_t)n * g.down * g.across;

@@ -1,6 +1,6 @@
 /*
- * train: what the network library does by itself, without a broker: images a second of training and of
- * forward, from memory. The images are noise: speed does not depend on what is in them.
+ * train: what the network library does by itself, without a broker: images a second of training and
+ * of forward, from memory. The images are noise: speed does not depend on what is in them.
  *
  *   train [cnn|mlp] [threads] [seconds]
  */

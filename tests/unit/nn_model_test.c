@@ -1,21 +1,21 @@
 /*
- * Model files: what is written is read, and what is damaged is refused without a crash, with no hash to
- * help.
+ * Model files: what is written is read, and what is damaged is refused without a crash, with no
+ * hash to help.
  */
 #include "lib/base/bytes.h"
 #include "lib/nn/model.h"
 #include "lib/nn/safetensors.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h> /* needs setjmp, stdarg, stddef and stdint before it */
 
 static void make_model(struct model *m) {
     struct err e = {0};
@@ -46,7 +46,8 @@ static void test_safetensors_round_trip(void **state) {
     const float a[6] = {1, 2, 3, 4, 5, 6}, b[1] = {-1};
     const struct safetensors_text text[] = {{"k", "v"}, {"", "\"\n"}};
     const struct safetensors_tensor tensor[] = {
-        {.name = "a", .rank = 2, .shape = {2, 3}, .data = a}, {.name = "b", .rank = 0, .data = b},
+        {.name = "a", .rank = 2, .shape = {2, 3}, .data = a},
+        {.name = "b", .rank = 0, .data = b},
         {.name = "none", .rank = 1, .shape = {0}, .data = b}};
     if (safetensors_write(text, 2, tensor, 3, &file, &e)) fail_msg("%s", e.text);
     assert_int_equal((file.len - sizeof a - sizeof b) % 8, 0);
@@ -105,9 +106,11 @@ static void test_wrong_headers(void **state) {
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]}}", 4},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", 4},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
+         "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+         4},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-         "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8},
+         "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+         8},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct err e = {0};
@@ -199,7 +202,8 @@ static void test_damage(void **state) {
     srand(3);
     for (int i = 0; i < 1000; i++) {
         unsigned char *copy = (unsigned char *)mem_copy(p, file.len);
-        for (int k = 1 + rand() % 8; k > 0; k--) copy[header + rand() % (file.len - header)] = (unsigned char)rand();
+        for (int k = 1 + rand() % 8; k > 0; k--)
+            copy[header + rand() % (file.len - header)] = (unsigned char)rand();
         try_load(copy, file.len);
         free(copy);
     }

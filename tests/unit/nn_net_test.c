@@ -1,22 +1,23 @@
 /*
- * The network against a plain reference in double precision, written here with loops and nothing else:
- * forward tensor by tensor, and gradients against central differences of the reference's loss.
+ * The network against a plain reference in double precision, written here with loops and nothing
+ * else: forward tensor by tensor, and gradients against central differences of the reference's
+ * loss.
  */
 #include "lib/base/bytes.h"
 #include "lib/nn/net.h"
 #include "lib/nn/trainer.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-
-#include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h> /* needs setjmp, stdarg, stddef and stdint before it */
 
 /* ---- the reference ---- */
 
@@ -40,7 +41,8 @@ static struct image ref_conv(struct image in, const struct layer_spec *s, const 
                 double sum = bias[f];
                 for (int i = 0; i < k; i++)
                     for (int j = 0; j < k; j++) {
-                        int iy = y * s->stride + i - s->padding, ix = x * s->stride + j - s->padding;
+                        int iy = y * s->stride + i - s->padding,
+                            ix = x * s->stride + j - s->padding;
                         if (iy < 0 || ix < 0 || iy >= in.h || ix >= in.w) continue;
                         for (int c = 0; c < in.c; c++)
                             sum += in.v[(iy * in.w + ix) * in.c + c] *
@@ -64,7 +66,8 @@ static struct image ref_pool(struct image in, int k) {
     return out;
 }
 
-static struct image ref_dense(struct image in, int units, const double *weight, const double *bias) {
+static struct image ref_dense(struct image in, int units, const double *weight,
+                              const double *bias) {
     struct image out = make_image(1, 1, units);
     for (int u = 0; u < units; u++) {
         out.v[u] = bias[u];
@@ -112,8 +115,8 @@ static double *in_double(struct net *net) {
     return p;
 }
 
-static double ref_loss(struct net *net, const double *params, const uint8_t *x, const int *label, int n,
-                       double smoothing) {
+static double ref_loss(struct net *net, const double *params, const uint8_t *x, const int *label,
+                       int n, double smoothing) {
     double loss = 0, z[256];
     int classes = net_classes(net);
     for (int i = 0; i < n; i++) {
@@ -131,10 +134,14 @@ static double ref_loss(struct net *net, const double *params, const uint8_t *x, 
 
 /* ---- the cases ---- */
 
-#define CONV(f, k, s, p) {.type = LAYER_CONV, .units = f, .kernel = k, .stride = s, .padding = p}
-#define DENSE(u) {.type = LAYER_DENSE, .units = u}
-#define POOL(k) {.type = LAYER_MAXPOOL, .kernel = k}
-#define RELU {.type = LAYER_RELU}
+#define CONV(f, k, s, p)                                                                           \
+    { .type = LAYER_CONV, .units = f, .kernel = k, .stride = s, .padding = p }
+#define DENSE(u)                                                                                   \
+    { .type = LAYER_DENSE, .units = u }
+#define POOL(k)                                                                                    \
+    { .type = LAYER_MAXPOOL, .kernel = k }
+#define RELU                                                                                       \
+    { .type = LAYER_RELU }
 #define LAYERS(n, ...) .layer_count = n, .layers = {__VA_ARGS__}
 
 static const struct {
@@ -150,16 +157,22 @@ static const struct {
     {"conv, stride and padding", 3, {9, 7, 2, LAYERS(2, CONV(4, 4, 2, 2), RELU)}},
     {"conv, padding wider than the image", 3, {1, 2, 3, LAYERS(2, CONV(4, 5, 1, 2), RELU)}},
     {"conv, ReLU, pool with a rest", 3, {8, 9, 3, LAYERS(3, CONV(5, 2, 1, 0), RELU, POOL(3))}},
-    {"conv, pool, ReLU, conv, dense", 5,
+    {"conv, pool, ReLU, conv, dense",
+     5,
      {13, 12, 2, LAYERS(6, CONV(4, 5, 1, 2), POOL(2), RELU, CONV(6, 3, 1, 1), RELU, DENSE(5))}},
-    {"wide conv 5x5, pool", 3,
+    {"wide conv 5x5, pool",
+     3,
      {14, 17, 1, LAYERS(6, CONV(16, 3, 1, 1), RELU, CONV(32, 5, 1, 0), RELU, POOL(2), DENSE(4))}},
-    {"wide conv 5x5, padding, edges", 3,
+    {"wide conv 5x5, padding, edges",
+     3,
      {7, 6, 1, LAYERS(5, CONV(16, 2, 1, 1), RELU, CONV(16, 5, 1, 2), RELU, DENSE(4))}},
-    {"wide conv 3x3, pool 3", 3,
+    {"wide conv 3x3, pool 3",
+     3,
      {15, 11, 1, LAYERS(5, CONV(32, 2, 1, 0), RELU, CONV(16, 3, 1, 1), POOL(3), RELU)}},
     {"wide conv 3x3", 3, {9, 8, 1, LAYERS(3, CONV(16, 1, 1, 0), RELU, CONV(16, 3, 1, 0))}},
-    {"wide conv 5x5, pool 3", 3, {12, 12, 1, LAYERS(3, CONV(16, 3, 1, 1), CONV(16, 5, 1, 1), POOL(3))}},
+    {"wide conv 5x5, pool 3",
+     3,
+     {12, 12, 1, LAYERS(3, CONV(16, 3, 1, 1), CONV(16, 5, 1, 1), POOL(3))}},
 };
 enum { CASES = sizeof cases / sizeof *cases, MOST = 17 };
 
@@ -213,22 +226,23 @@ static void test_forward(void **state) {
         printf("forward   %-36s largest difference %.1e\n", cases[i].name, worst);
         assert_true(worst < 2e-5);
     }
-    static const int sizes[][4] = {{28, 28, 1, 10}, {1, 1, 1, 2}, {2, 2, 1, 2}, {3, 40, 4, 3},
-                                   {15, 15, 1, 3}, {16, 16, 3, 200}, {64, 48, 3, 5}};
+    static const int sizes[][4] = {{28, 28, 1, 10}, {1, 1, 1, 2},     {2, 2, 1, 2},  {3, 40, 4, 3},
+                                   {15, 15, 1, 3},  {16, 16, 3, 200}, {64, 48, 3, 5}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct net_spec cnn, mlp;
         const int *s = sizes[i];
         net_spec_cnn(&cnn, s[0], s[1], s[2]);
         net_spec_mlp(&mlp, s[0], s[1], s[2]);
         double a = largest_forward_error(&cnn, s[3], 17), b = largest_forward_error(&mlp, s[3], 17);
-        printf("forward   %2d x %2d x %d, %3d classes: cnn %.1e, mlp %.1e\n", s[0], s[1], s[2], s[3], a, b);
+        printf("forward   %2d x %2d x %d, %3d classes: cnn %.1e, mlp %.1e\n", s[0], s[1], s[2],
+               s[3], a, b);
         assert_true(a < 5e-5 && b < 2e-5);
     }
 }
 
 /*
- * Every `step`th parameter of every tensor: |difference| over the largest gradient of its tensor, since
- * float32 sums keep digits of the large ones only.
+ * Every `step`th parameter of every tensor: |difference| over the largest gradient of its tensor,
+ * since float32 sums keep digits of the large ones only.
  */
 static double largest_gradient_error(struct net *net, int n, int threads, size_t samples) {
     int label[64];
@@ -272,8 +286,8 @@ static void test_gradients(void **state) {
         for (int threads = 1; threads <= 3; threads += 2) {
             struct net *net = make_net(&cases[i].spec, cases[i].classes);
             double worst = largest_gradient_error(net, 12, threads, 40);
-            printf("gradient  %-36s %d threads, largest relative difference %.1e\n", cases[i].name, threads,
-                   worst);
+            printf("gradient  %-36s %d threads, largest relative difference %.1e\n", cases[i].name,
+                   threads, worst);
             assert_true(worst < 2e-4);
             net_free(net);
         }
@@ -282,7 +296,8 @@ static void test_gradients(void **state) {
         (cnn ? net_spec_cnn : net_spec_mlp)(&spec, 28, 28, 1);
         struct net *net = make_net(&spec, 10);
         double worst = largest_gradient_error(net, 8, 2, 4);
-        printf("gradient  the whole %s: largest relative difference %.1e\n", cnn ? "cnn" : "mlp", worst);
+        printf("gradient  the whole %s: largest relative difference %.1e\n", cnn ? "cnn" : "mlp",
+               worst);
         assert_true(worst < 2e-4);
         net_free(net);
     }
@@ -337,7 +352,8 @@ static void test_huge_logits(void **state) {
     assert_true(prob[0] == 1 && prob[1] == 0 && prob[2] == 0);
     struct train_conf conf = {.rate = 1, .batch = 1, .threads = 1};
     struct trainer *t = trainer_make(net, &conf, &e);
-    assert_true(isfinite(trainer_gradient(t, (const uint8_t[]){255}, (const int[]){1}, 1, gradient)));
+    assert_true(
+        isfinite(trainer_gradient(t, (const uint8_t[]){255}, (const int[]){1}, 1, gradient)));
     for (int i = 0; i < 6; i++) assert_true(isfinite(gradient[i]));
     trainer_free(t);
     net_run_free(run);
@@ -350,8 +366,12 @@ static float *train_some(const struct net_spec *spec, int threads, float *averag
     int label[50];
     struct net *net = make_net(spec, 10);
     uint8_t *x = make_images(net, 50, label);
-    struct train_conf conf = {.rate = 0.02f, .momentum = 0.9f, .weight_decay = 1e-4f, .average = 0.9f,
-                              .batch = 50, .threads = threads};
+    struct train_conf conf = {.rate = 0.02f,
+                              .momentum = 0.9f,
+                              .weight_decay = 1e-4f,
+                              .average = 0.9f,
+                              .batch = 50,
+                              .threads = threads};
     struct trainer *t = trainer_make(net, &conf, &e);
     for (int i = 0; i < 20; i++) trainer_step(t, x, label, 50 - i);
     assert_int_equal(trainer_steps(t), 20);
@@ -379,7 +399,8 @@ static void test_same_bits(void **state) {
         assert_memory_equal(params[0], params[1], count * sizeof(float));
         assert_memory_equal(average[0], average[1], count * sizeof(float));
         for (size_t i = 0; i < count; i++) apart = fmax(apart, fabs(params[0][i] - params[2][i]));
-        printf("1 and 2 threads, %s: largest difference of a weight %.1e\n", cnn ? "cnn" : "mlp", apart);
+        printf("1 and 2 threads, %s: largest difference of a weight %.1e\n", cnn ? "cnn" : "mlp",
+               apart);
         assert_true(apart < 1e-3);
         for (int i = 0; i < 3; i++) {
             free(average[i]);
@@ -388,7 +409,8 @@ static void test_same_bits(void **state) {
     }
 }
 
-/* With more threads than inputs or images nothing is done twice: a step is what one thread makes of it. */
+/* With more threads than inputs or images nothing is done twice: a step is what one thread makes of
+ * it. */
 static void test_more_threads_than_inputs(void **state) {
     float params[2][16];
     for (int k = 0; k < 2; k++) {
@@ -397,7 +419,8 @@ static void test_more_threads_than_inputs(void **state) {
         struct net *net = make_net(&spec, 3);
         struct train_conf conf = {.rate = 0.5f, .momentum = 0.9f, .batch = 2, .threads = k ? 5 : 1};
         struct trainer *t = trainer_make(net, &conf, &e);
-        for (int i = 0; i < 3; i++) trainer_step(t, (const uint8_t[]){200, 10}, (const int[]){2, 0}, 2);
+        for (int i = 0; i < 3; i++)
+            trainer_step(t, (const uint8_t[]){200, 10}, (const int[]){2, 0}, 2);
         memcpy(params[k], net_params(net), net_param_count(net) * sizeof(float));
         trainer_free(t);
         net_free(net);
@@ -414,7 +437,8 @@ static void test_resume(void **state) {
     struct net *net = make_net(&spec, 3), *other = net_copy(net);
     uint8_t *x = make_images(net, 8, label);
     size_t size = net_param_count(net) * sizeof(float);
-    struct train_conf conf = {.rate = 0.1f, .momentum = 0.9f, .average = 0.99f, .batch = 8, .threads = 2};
+    struct train_conf conf = {
+        .rate = 0.1f, .momentum = 0.9f, .average = 0.99f, .batch = 8, .threads = 2};
     struct trainer *t = trainer_make(net, &conf, &e);
     for (int i = 0; i < 10; i++) trainer_step(t, x, label, 8);
     struct trainer *first = trainer_make(other, &conf, &e);
@@ -446,12 +470,14 @@ static void test_learns(void **state) {
         for (int i = 0; i < N; i++) {
             label[i] = i % 3 == 0;
             for (int p = 0; p < SIDE * SIDE; p++)
-                x[i][p / SIDE][p % SIDE] = (uint8_t)(rand() % 120 + (p % SIDE < 8) * (label[i] ? 130 : 0) +
-                                                     (p % SIDE >= 8) * (label[i] ? 0 : 130));
+                x[i][p / SIDE][p % SIDE] =
+                    (uint8_t)(rand() % 120 + (p % SIDE < 8) * (label[i] ? 130 : 0) +
+                              (p % SIDE >= 8) * (label[i] ? 0 : 130));
         }
         (cnn ? net_spec_cnn : net_spec_mlp)(&spec, SIDE, SIDE, 1);
         struct net *net = net_make(&spec, 2, 3, &e);
-        struct train_conf conf = {.rate = 0.02f, .momentum = 0.9f, .average = 0.9f, .batch = N, .threads = 2};
+        struct train_conf conf = {
+            .rate = 0.02f, .momentum = 0.9f, .average = 0.9f, .batch = N, .threads = 2};
         struct trainer *t = trainer_make(net, &conf, &e);
         for (int i = 0; i < 40; i++) {
             last = trainer_step(t, x[0][0], label, N);
@@ -460,7 +486,8 @@ static void test_learns(void **state) {
         struct net_run *run = net_run_make(net, N);
         net_forward(run, trainer_average(t), x[0][0], N, prob);
         for (int i = 0; i < N; i++) right += (prob[2 * i + 1] > prob[2 * i]) == label[i];
-        printf("%s: loss %.3f, then %.4f; %d of %d right\n", cnn ? "cnn" : "mlp", first, last, right, N);
+        printf("%s: loss %.3f, then %.4f; %d of %d right\n", cnn ? "cnn" : "mlp", first, last,
+               right, N);
         assert_int_equal(right, N);
         trainer_free(t);
         net_run_free(run);
@@ -509,7 +536,8 @@ static void test_grow(void **state) {
     free(x);
 }
 
-/* However the caller cuts a set of images, and however they come, the answers are the same but for rounding. */
+/* However the caller cuts a set of images, and however they come, the answers are the same but for
+ * rounding. */
 static void test_batches(void **state) {
     enum { N = 300 };
     struct err e = {0};
@@ -519,7 +547,8 @@ static void test_batches(void **state) {
     struct net *net = make_net(&spec, 7);
     uint8_t *x = make_images(net, N, label);
     size_t size = net_image_size(net);
-    float *a = mem_alloc(N * 7 * sizeof *a), *b = mem_alloc(N * 7 * sizeof *b), *f = mem_alloc(N * size * sizeof *f);
+    float *a = mem_alloc(N * 7 * sizeof *a), *b = mem_alloc(N * 7 * sizeof *b),
+          *f = mem_alloc(N * size * sizeof *f);
     struct net_run *run = net_run_make(net, N), *small = net_run_make(net, 7);
     const struct net_norm *norm = net_norm(net);
     for (size_t i = 0; i < N * size; i++)
@@ -545,12 +574,11 @@ static void test_batches(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),    cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_refused),    cmocka_unit_test(test_huge_logits),
-        cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_learns),     cmocka_unit_test(test_grow),
-        cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_more_threads_than_inputs),
+        cmocka_unit_test(test_forward),   cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_refused),   cmocka_unit_test(test_huge_logits),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_learns),    cmocka_unit_test(test_grow),
+        cmocka_unit_test(test_batches),   cmocka_unit_test(test_more_threads_than_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

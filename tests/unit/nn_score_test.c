@@ -3,16 +3,16 @@
  */
 #include "lib/nn/score.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdbool.h>
-#include <cmocka.h>
-
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cmocka.h> /* needs setjmp, stdarg, stddef and stdint before it */
 
 static void is_near(double a, double b) {
     if (fabs(a - b) > 1e-6) fail_msg("%.9f is not %.9f", a, b);
@@ -20,7 +20,8 @@ static void is_near(double a, double b) {
 
 /* Three classes; the answers 0 1 1 2 0 for the labels 0 1 2 2 1. */
 static void test_by_hand(void **state) {
-    const float prob[] = {.7f, .2f, .1f, .1f, .8f, .1f, .2f, .5f, .3f, .1f, .3f, .6f, .6f, .3f, .1f};
+    const float prob[] = {.7f, .2f, .1f, .1f, .8f, .1f, .2f, .5f,
+                          .3f, .1f, .3f, .6f, .6f, .3f, .1f};
     const int label[] = {0, 1, 2, 2, 1};
     uint32_t confusion[9];
     struct score s;
