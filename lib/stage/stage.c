@@ -1,8 +1,9 @@
 /*
  * stage.c: the loop that every worker lives in. One turn:
  *
- *     open once ▸ rewind if wanted ▸ updates ▸ poll ▸ enough? ▸ handle ▸ settle the last ▸ hand
- * over
+ *     open once ▸ rewind if wanted ▸ updates ▸ poll ▸ enough? ▸ handle ▸ hand over ▸ settle
+ *
+ * A stage that overlaps does not settle: its commit goes on while the next records are handled.
  *
  * Whatever says ERR_AGAIN ends the turn: outputs are dropped, the bus goes back to the last commit,
  * and the caller waits for *retry_ms, longer with each failure in a row. Nothing is refused for it.
@@ -29,7 +30,8 @@ enum {
     RETRY_MOST_MS = 5000,
     SAY_EVERY_MS = 5000,        /* what is waited for */
     NOT_READY_AFTER_MS = 10000, /* of failures in a row */
-    SETTLE_SLICE_MS = 1000,     /* between signs of life while a commit lasts */
+    SETTLE_MS = 10000,          /* for a commit, before it is said that it lasts */
+    SETTLE_SLICE_MS = 1000,     /* between signs of life meanwhile */
     WATCH_PAUSE_MS = 5,         /* between looks at the watched topic */
 };
 
@@ -63,6 +65,7 @@ struct stage_run {
 
     struct tally flight; /* of the hand-over under way */
     bool in_flight;
+    uint64_t commits;      /* before it */
     struct ranges in_hand; /* of the records being handled */
     struct ranges careful; /* taken one by one, not as suspects */
     struct {
@@ -265,11 +268,11 @@ static enum err_kind catch_up(struct stage_run *run, int wait_ms, struct err *e)
 
 /* ---- one turn ---- */
 
-/* The hand-over under way is committed: its counts are true now. */
+/* The last hand-over is committed: its counts are true now. */
 static void landed(struct stage_run *run) {
     struct stage_metrics *m = run->metrics;
     const struct tally *t = &run->flight;
-    if (!run->in_flight || bus_busy(run->bus)) return;
+    if (!run->in_flight) return;
     run->in_flight = false;
     m->records += t->records;
     m->bytes += t->bytes;
@@ -277,20 +280,20 @@ static void landed(struct stage_run *run) {
     for (int i = 0; i < STAGE_OUTPUTS; i++) m->outputs[i] += t->outputs[i];
     for (int i = 0; i < STAGE_COUNTERS; i++) m->counters[i] += t->counters[i];
     for (int i = 0; i < REASON_COUNT; i++) m->dead_letters[i] += t->dead_letters[i];
-    if (t->oldest_ms >= 0)
-        m->event_age_ms = clock_now_ms() > t->oldest_ms ? clock_now_ms() - t->oldest_ms : 0;
+    int64_t now = clock_now_ms();
+    if (t->oldest_ms >= 0) m->event_age_ms = now > t->oldest_ms ? now - t->oldest_ms : 0;
     struct bus_state s;
     bus_state(run->bus, &s);
     metrics_observe(&m->commit, s.commit_us);
     went_well(run);
 }
 
-static enum err_kind settle(struct stage_run *run, struct err *e) {
-    while (bus_busy(run->bus)) {
+/* ERR_AGAIN when the commit under way has failed, or lasts longer than this. */
+static enum err_kind settle(struct stage_run *run, int patience_ms, struct err *e) {
+    for (int waited = 0;; waited += SETTLE_SLICE_MS) {
         metrics_beat(run->metrics);
-        if (bus_settle(run->bus, SETTLE_SLICE_MS, e) &&
-            (e->kind != ERR_AGAIN || !bus_busy(run->bus)))
-            return e->kind;
+        if (!bus_settle(run->bus, SETTLE_SLICE_MS, e)) break;
+        if (!bus_busy(run->bus) || waited + SETTLE_SLICE_MS >= patience_ms) return e->kind;
     }
     landed(run);
     return ERR_NONE;
@@ -300,7 +303,12 @@ static enum err_kind settle(struct stage_run *run, struct err *e) {
    under way that can still be committed is worth keeping. */
 static enum err_kind rewind_bus(struct stage_run *run, struct err *e) {
     struct err lost;
-    if (settle(run, &lost)) run->in_flight = false;
+    if (run->in_flight && settle(run, SETTLE_SLICE_MS, &lost)) {
+        struct bus_state s;
+        bus_state(run->bus, &s);
+        if (s.commits > run->commits) landed(run); /* what failed came after it */
+        run->in_flight = false;
+    }
     run->rewind_wanted = true;
     run->first_us = 0;
     if (bus_rewind(run->bus, e)) return e->kind;
@@ -330,9 +338,9 @@ static void note_state(struct stage_run *run) {
 static enum err_kind poll(struct stage_run *run, const struct bus_limits *l, struct records *in,
                           struct err *e) {
     if (bus_poll(run->bus, l, in, e)) return e->kind;
-    landed(run);
     note_state(run);
     if (!bus_busy(run->bus)) {
+        landed(run);
         run->hands->held.count = 0;
         if (!in->count) idle_goes_well(run);
     }
@@ -417,7 +425,11 @@ static enum err_kind handle(struct stage_run *run, const struct records *in, str
 
 /* The inputs are the bus's and must not be looked at any more. */
 static enum err_kind hand_over(struct stage_run *run, struct err *e) {
-    if (settle(run, e) || bus_hand_over(run->bus, run->out.list, run->out.count, e)) return e->kind;
+    if (bus_hand_over(run->bus, run->out.list, run->out.count, e)) return e->kind;
+    landed(run); /* the one before: nothing is sent until it is committed */
+    struct bus_state s;
+    bus_state(run->bus, &s);
+    run->commits = s.commits;
     run->flight = run->out.tally;
     run->in_flight = true;
     run->first_us = 0;
@@ -494,7 +506,7 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     bool alone = in.count == 1, burying = is_to_bury(run, &in);
     enum err_kind kind = handle(run, &in, e);
     if (kind == ERR_NONE) kind = hand_over(run, e);
-    if (kind == ERR_NONE && (carefully || !s->overlap)) kind = settle(run, e);
+    if (kind == ERR_NONE && (carefully || !s->overlap)) kind = settle(run, SETTLE_MS, e);
     if (kind == ERR_NONE && burying) run->bury.how = BURY_NOBODY;
     return kind == ERR_BAD ? blame(run, alone, burying, e) : kind;
 }
@@ -521,7 +533,7 @@ enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *re
 void stage_run_free(struct stage_run *run) {
     struct err e;
     if (!run) return;
-    if (settle(run, &e)) log_warn("the last hand-over will be repeated: %s", e.text);
+    if (settle(run, SETTLE_MS, &e)) log_warn("the last hand-over will be repeated: %s", e.text);
     if (run->opened && run->stage->close) run->stage->close(run->state);
     while (run->updates) drop_update(&run->updates);
     out_free(&run->out);
