@@ -3,6 +3,7 @@ the environment); a Fleet is six workers of its own on topics with a prefix of i
 is counted is counted by an independent client, not by the programs under test.
 """
 
+import atexit
 import collections
 import json
 import os
@@ -40,6 +41,13 @@ Record = collections.namedtuple("Record", "topic partition offset key value head
 
 class Failed(AssertionError):
     pass
+
+
+def on_sigterm(number, frame):
+    raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def wait_for(what, seconds, ask, pause=0.1):
@@ -192,11 +200,17 @@ class Fleet:
         self.admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": KAFKA})
         self.redis = redis.Redis.from_url(REDIS)
         self.workers = {}
+        atexit.register(self.kill)  # whatever happens, nothing is left running
         self.command("topics", "create")
         for stage in stages:
             self.workers[stage] = Worker(self, stage).start()
         for worker in self.workers.values():
             wait_for(f"{worker.name} to be ready", 30, worker.ready)
+
+    def kill(self):
+        for worker in self.workers.values():
+            if worker.process.poll() is None:
+                worker.process.kill()
 
     def close(self, keep=False):
         for worker in self.workers.values():
@@ -231,9 +245,9 @@ class Fleet:
         return confluent_kafka.Producer({"bootstrap.servers": KAFKA, "enable.idempotence": True, "linger.ms": 5,
                                          "partitioner": "murmur2_random"})
 
-    def send(self, name, records):
+    def send(self, name, records, producer=None):
         """(key, value, headers) each; returns when the broker has them all."""
-        producer, refused = self.producer(), []
+        producer, refused = producer or self.producer(), []
         for key, value, headers in records:
             producer.produce(self.topic(name), key=key, value=value, headers=headers,
                              on_delivery=lambda error, _: error and refused.append(error))
@@ -321,10 +335,10 @@ def glob_quote(text):
 
 
 def digits(count, folder):
-    """`darkroom generate digits`: list of (label, file's bytes)."""
+    """`darkroom generate digits`: list of (label, file's bytes), the labels mixed."""
     subprocess.run([str(BUILD / "darkroom"), "generate", "digits", str(folder), str(count)], check=True,
                    capture_output=True, timeout=120)
-    files = sorted(pathlib.Path(folder).rglob("*.png"))
+    files = sorted(pathlib.Path(folder).rglob("*.png"), key=lambda path: path.name)
     return [(path.parent.name, path.read_bytes()) for path in files]
 
 
