@@ -3,7 +3,8 @@
  */
 #include "lib/bus/ops.h"
 
-enum err_kind bus_poll(struct bus *b, const struct bus_limits *l, struct records *r, struct err *e) {
+enum err_kind bus_poll(struct bus *b, const struct bus_limits *l, struct records *r,
+                       struct err *e) {
     return b->ops->poll(b, l, r, e);
 }
 

@@ -2,18 +2,19 @@
  * kafka.c: a bus on Kafka: the consumer, its share of the partitions, and what was polled of them.
  *
  * What may go wrong, and what holds then:
- * - Handling starts only from a position that the group coordinator stated definitely and stably. Until
- *   it has, nothing is read: an assignment is taken from the group with no partition fetched (`placed`
- *   is false), and bus_poll goes on asking.
- * - Positions travel with the group metadata captured when the partitions were assigned, so a member that
- *   lost them cannot commit, whatever has happened since.
- * - Every start of reading is an assignment with explicit offsets, and what comes below the next offset
- *   that is ours to read is dropped: what librdkafka still has in its queues cannot come twice.
+ * - Handling starts only from a position that the group coordinator stated definitely and stably.
+ * Until it has, nothing is read: an assignment is taken from the group with no partition fetched
+ * (`placed` is false), and bus_poll goes on asking.
+ * - Positions travel with the group metadata captured when the partitions were assigned, so a
+ * member that lost them cannot commit, whatever has happened since.
+ * - Every start of reading is an assignment with explicit offsets, and what comes below the next
+ * offset that is ours to read is dropped: what librdkafka still has in its queues cannot come
+ * twice.
  * - A rewind and a new assignment wait for the outcome of the commit under way before they ask for
  *   positions.
  *
- * Producers, transactions and their thread are in kafka_txn.c, at-least-once sending in kafka_ack.c, the
- * watched topic in kafka_reader.c.
+ * Producers, transactions and their thread are in kafka_txn.c, at-least-once sending in
+ * kafka_ack.c, the watched topic in kafka_reader.c.
  */
 #include "lib/bus/kafka_ack.h"
 #include "lib/bus/kafka_txn.h"
@@ -28,14 +29,14 @@
 #include <string.h>
 
 enum {
-    CALL_MS = 5000,          /* one question to the broker */
-    COMMIT_MS = 10000,       /* a commit that is waited for */
-    REVOKE_MS = 2000,        /* the same, while the group waits for us */
+    CALL_MS = 5000,    /* one question to the broker */
+    COMMIT_MS = 10000, /* a commit that is waited for */
+    REVOKE_MS = 2000,  /* the same, while the group waits for us */
     CLOSE_MS = 3000,
     ALIVE_EVERY_MS = 50,
-    ALIVE_AFTER_MS = 300,    /* without a poll: before that bus_alive has nothing to do */
-    IDLE_MS = 100,           /* since the last hand-over, before end-of-partition positions are committed */
-    SERVE_MS = 5,            /* how often reports are let in while records are waited for */
+    ALIVE_AFTER_MS = 300, /* without a poll: before that bus_alive has nothing to do */
+    IDLE_MS = 100, /* since the last hand-over, before end-of-partition positions are committed */
+    SERVE_MS = 5,  /* how often reports are let in while records are waited for */
     POSITIONS_EVERY_MS = 20, /* of at-least-once */
     SERVE_MAX = 1000,
 };
@@ -148,7 +149,8 @@ static void set_note(struct share *s, const void *text, size_t len) {
     s->note = len ? mem_copy(text, len) : NULL;
 }
 
-/* What was polled is not to be handed over any more. Its memory stays until the next call but bus_alive. */
+/* What was polled is not to be handed over any more. Its memory stays until the next call but
+ * bus_alive. */
 static void forget(struct kbus *b) {
     for (size_t i = b->polled.from; i < b->polled.count; i++)
         pile_add(&b->old, b->polled.records[i], b->polled.messages[i]);
@@ -191,13 +193,15 @@ static void take_assignment(struct kbus *b, const rd_kafka_topic_partition_list_
         int32_t p = list->elems[i].partition;
         if (p >= b->share_count) {
             b->shares = mem_resize(b->shares, (size_t)(p + 1) * sizeof *b->shares);
-            memset(b->shares + b->share_count, 0, (size_t)(p + 1 - b->share_count) * sizeof *b->shares);
+            memset(b->shares + b->share_count, 0,
+                   (size_t)(p + 1 - b->share_count) * sizeof *b->shares);
             b->share_count = p + 1;
         }
         b->shares[p].mine = true;
     }
     b->assigned = rd_kafka_topic_partition_list_copy(list);
-    b->group = rd_kafka_consumer_group_metadata(b->rk); /* now: later it may be another generation's */
+    b->group =
+        rd_kafka_consumer_group_metadata(b->rk); /* now: later it may be another generation's */
     b->joined = true;
     b->placed = !list->cnt;
 }
@@ -205,8 +209,8 @@ static void take_assignment(struct kbus *b, const rd_kafka_topic_partition_list_
 static enum txn_outcome take_outcome(struct kbus *b, int wait_ms, struct err *e);
 static void flush_acks(struct kbus *b, int wait_ms);
 
-static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *list,
-                         void *opaque) {
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
+                         rd_kafka_topic_partition_list_t *list, void *opaque) {
     struct kbus *b = ((struct kafka_link *)opaque)->owner;
     struct err ignored;
     if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
@@ -216,7 +220,8 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topi
         log_debug("kafka: %d partitions of %s are ours", list->cnt, b->conf.in);
         return;
     }
-    /* A commit that is not over in this time harms nobody: who owns the partition next has to wait for it. */
+    /* A commit that is not over in this time harms nobody: who owns the partition next has to wait
+     * for it. */
     if (!b->closing && b->txns) (void)take_outcome(b, REVOKE_MS, &ignored);
     if (!b->closing && b->acks && !rd_kafka_assignment_lost(rk)) flush_acks(b, REVOKE_MS);
     forget(b);
@@ -273,11 +278,12 @@ static enum err_kind finish_txn(struct kbus *b, int wait_ms, struct err *e) {
     enum txn_outcome outcome = take_outcome(b, wait_ms, e);
     if (outcome == TXN_COMMITTED) return ERR_NONE;
     if (outcome == TXN_ABORTED) return e->kind;
-    return kafka_again(&b->link, e, "the last commit is not confirmed", RD_KAFKA_RESP_ERR__TIMED_OUT);
+    return kafka_again(&b->link, e, "the last commit is not confirmed",
+                       RD_KAFKA_RESP_ERR__TIMED_OUT);
 }
 
-static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *positions,
-                      void *opaque) {
+static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code,
+                      rd_kafka_topic_partition_list_t *positions, void *opaque) {
     struct kbus *b = ((struct kafka_link *)opaque)->owner;
     struct err e;
     (void)rk;
@@ -295,7 +301,8 @@ static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_p
 /* At least once: reports come in, and positions go out, one commit at a time. */
 static enum err_kind serve_acks(struct kbus *b, int wait_ms, bool now, struct err *e) {
     ack_serve(b->acks, wait_ms);
-    if (b->committing || (!now && clock_monotonic_us() - b->commit_started_us < POSITIONS_EVERY_MS * 1000))
+    if (b->committing ||
+        (!now && clock_monotonic_us() - b->commit_started_us < POSITIONS_EVERY_MS * 1000))
         return ERR_NONE;
     rd_kafka_topic_partition_list_t *positions = ack_take(b->acks, e);
     if (e->kind) return want_rewind(b, e);
@@ -328,7 +335,8 @@ static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e) {
     int64_t deadline = now_ms() + wait_ms;
     while (acks_are_busy(b) && !b->failed.kind) {
         if (wait_ms >= 0 && now_ms() > deadline)
-            return kafka_again(&b->link, e, "the last positions are not confirmed", RD_KAFKA_RESP_ERR__TIMED_OUT);
+            return kafka_again(&b->link, e, "the last positions are not confirmed",
+                               RD_KAFKA_RESP_ERR__TIMED_OUT);
         if (serve_acks(b, SERVE_MS, true, e)) return e->kind;
         if (b->committing) serve_consumer(b, 1);
     }
@@ -336,8 +344,8 @@ static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e) {
     return b->failed.kind;
 }
 
-/* The same from inside a rebalance, where the consumer must not be polled: what is acknowledged in time
-   is committed, and the rest comes again to the next owner. */
+/* The same from inside a rebalance, where the consumer must not be polled: what is acknowledged in
+   time is committed, and the rest comes again to the next owner. */
 static void flush_acks(struct kbus *b, int wait_ms) {
     struct err e;
     for (int64_t end = now_ms() + wait_ms; ack_busy(b->acks) && now_ms() < end;) {
@@ -356,7 +364,8 @@ static enum err_kind finish(struct kbus *b, int wait_ms, struct err *e) {
 }
 
 /* Positions alone; *positions is taken. They are under way when this returns. */
-static enum err_kind send_positions(struct kbus *b, rd_kafka_topic_partition_list_t *positions, struct err *e) {
+static enum err_kind send_positions(struct kbus *b, rd_kafka_topic_partition_list_t *positions,
+                                    struct err *e) {
     if (b->acks) return ack_send(b->acks, NULL, 0, positions, e);
     if (txn_send(b->txns, NULL, 0, e)) {
         rd_kafka_topic_partition_list_destroy(positions);
@@ -379,25 +388,29 @@ static rd_kafka_topic_partition_list_t *present_positions(struct kbus *b) {
 
 /* Positions. */
 
-static enum err_kind ask_positions(struct kbus *b, rd_kafka_topic_partition_list_t *list, struct err *e) {
-    /* Stable on a read-committed handle: it waits for positions in open transactions. A time-out, or an
-       error of one partition, is no answer; it does not mean that nothing was ever committed. */
+static enum err_kind ask_positions(struct kbus *b, rd_kafka_topic_partition_list_t *list,
+                                   struct err *e) {
+    /* Stable on a read-committed handle: it waits for positions in open transactions. A time-out,
+       or an error of one partition, is no answer; it does not mean that nothing was ever committed.
+     */
     rd_kafka_resp_err_t code = rd_kafka_committed(b->rk, list, CALL_MS);
     for (int i = 0; i < list->cnt && !code; i++) code = list->elems[i].err;
     return code ? kafka_again(&b->link, e, "asking for committed positions", code) : ERR_NONE;
 }
 
 /* Where reading begins. What retention took before it was read is counted and said. */
-static enum err_kind place_partition(struct kbus *b, const rd_kafka_topic_partition_t *x, struct err *e) {
+static enum err_kind place_partition(struct kbus *b, const rd_kafka_topic_partition_t *x,
+                                     struct err *e) {
     struct share *s = &b->shares[x->partition];
     int64_t low, high;
-    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(b->rk, x->topic, x->partition, &low, &high, CALL_MS);
+    rd_kafka_resp_err_t code =
+        rd_kafka_query_watermark_offsets(b->rk, x->topic, x->partition, &low, &high, CALL_MS);
     if (code) return kafka_again(&b->link, e, "asking where a partition begins", code);
     s->start = s->next = x->offset < 0 ? low : x->offset;
     set_note(s, x->metadata, x->metadata_size);
     if (s->next < low) {
-        log_warn("%s[%d]: retention deleted offsets %lld to %lld before they were read", x->topic, x->partition,
-                 (long long)s->next, (long long)low - 1);
+        log_warn("%s[%d]: retention deleted offsets %lld to %lld before they were read", x->topic,
+                 x->partition, (long long)s->next, (long long)low - 1);
         b->gaps += (uint64_t)(low - s->next);
         s->next = low;
     }
@@ -407,13 +420,15 @@ static enum err_kind place_partition(struct kbus *b, const rd_kafka_topic_partit
     return ERR_NONE;
 }
 
-static enum err_kind place_all(struct kbus *b, const rd_kafka_topic_partition_list_t *list, struct err *e) {
+static enum err_kind place_all(struct kbus *b, const rd_kafka_topic_partition_list_t *list,
+                               struct err *e) {
     rd_kafka_topic_partition_list_t *never = rd_kafka_topic_partition_list_new(list->cnt);
     err_clear(e);
     for (int i = 0; i < list->cnt && !e->kind; i++) {
         const rd_kafka_topic_partition_t *x = &list->elems[i];
         if (!place_partition(b, x, e) && x->offset < 0)
-            rd_kafka_topic_partition_list_add(never, x->topic, x->partition)->offset = b->shares[x->partition].start;
+            rd_kafka_topic_partition_list_add(never, x->topic, x->partition)->offset =
+                b->shares[x->partition].start;
     }
     if (e->kind || !never->cnt) {
         rd_kafka_topic_partition_list_destroy(never);
@@ -429,7 +444,8 @@ static enum err_kind place(struct kbus *b, struct err *e) {
     if (!b->joined || b->placed) return ERR_NONE; /* the group went on meanwhile */
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(b->assigned->cnt);
     for (int i = 0; i < b->assigned->cnt; i++)
-        rd_kafka_topic_partition_list_add(list, b->assigned->elems[i].topic, b->assigned->elems[i].partition);
+        rd_kafka_topic_partition_list_add(list, b->assigned->elems[i].topic,
+                                          b->assigned->elems[i].partition);
     uint64_t generation = b->generation;
     enum err_kind kind = ask_positions(b, list, e);
     if (!kind) kind = place_all(b, list, e);
@@ -453,11 +469,13 @@ static enum err_kind find_topic(struct kbus *b, struct err *e) {
     rd_kafka_metadata_destroy(md);
     kafka_is_up(&b->link);
     if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in, b->link.brokers);
+        return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in,
+                         b->link.brokers);
     return code ? kafka_again(&b->link, e, b->conf.in, code) : ERR_NONE;
 }
 
-/* What an earlier life left open is aborted before the group is joined: nobody has to wait for it. */
+/* What an earlier life left open is aborted before the group is joined: nobody has to wait for it.
+ */
 static enum err_kind start(struct kbus *b, struct err *e) {
     if (b->started) return ERR_NONE;
     if (find_topic(b, e)) return e->kind;
@@ -486,16 +504,18 @@ static void on_message_error(struct kbus *b, const rd_kafka_message_t *m) {
         err_fatal(&e, "Kafka's consumer: %.200s", rd_kafka_message_errstr(m));
         break;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE: /* placing it anew begins where the partition does */
-        err_again(&e, "%s[%d]: the position is out of the range of what is kept", b->conf.in, m->partition);
+    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE: /* placing it anew begins where the partition does
+                                                 */
+        err_again(&e, "%s[%d]: the position is out of the range of what is kept", b->conf.in,
+                  m->partition);
         break;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        err_again(&e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in, b->link.brokers);
+        err_again(&e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in,
+                  b->link.brokers);
         break;
-    default:
-        kafka_again(&b->link, &e, b->conf.in, m->err);
+    default: kafka_again(&b->link, &e, b->conf.in, m->err);
     }
     want_rewind(b, &e);
 }
@@ -515,7 +535,8 @@ static void give(struct kbus *b, struct record r, rd_kafka_message_t *m) {
 static void take_message(struct kbus *b, rd_kafka_message_t *m, const struct bus_limits *l) {
     struct share *s = b->placed ? share_of(b, m->partition) : NULL;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-        /* Behind the markers. It is a position only when all that stands before it has been given out. */
+        /* Behind the markers. It is a position only when all that stands before it has been given
+         * out. */
         if (s && m->offset >= s->next) {
             s->next = m->offset;
             s->at_end = pile_is_empty(&b->waiting);
@@ -528,8 +549,10 @@ static void take_message(struct kbus *b, rd_kafka_message_t *m, const struct bus
         struct record r = kafka_record(m, b->conf.in, &headers);
         s->next = m->offset + 1;
         s->at_end = false;
-        if (pile_is_empty(&b->waiting) && fits(b, &r, l)) give(b, r, m);
-        else pile_add(&b->waiting, r, m);
+        if (pile_is_empty(&b->waiting) && fits(b, &r, l))
+            give(b, r, m);
+        else
+            pile_add(&b->waiting, r, m);
         return;
     }
     rd_kafka_message_destroy(m);
@@ -590,7 +613,8 @@ static enum err_kind commit_ends(struct kbus *b, struct err *e) {
     return ERR_NONE;
 }
 
-static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, struct records *r, struct err *e) {
+static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, struct records *r,
+                                struct err *e) {
     struct kbus *b = kbus(base);
     *r = (struct records){.generation = b->generation};
     pile_clear(&b->old);
@@ -606,7 +630,8 @@ static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, st
     if (collect(b, l, e) || commit_ends(b, e)) return e->kind;
     b->poll_ms = now_ms();
     if (!b->polled.count && kafka_is_down(&b->link))
-        return want_rewind(b, (kafka_again(&b->link, e, "polling", RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN), e));
+        return want_rewind(
+            b, (kafka_again(&b->link, e, "polling", RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN), e));
     *r = (struct records){b->polled.records, b->polled.count, b->polled_bytes, b->generation};
     return ERR_NONE;
 }
@@ -628,11 +653,12 @@ static enum err_kind get_turn(struct kbus *b, struct err *e) {
     return ERR_NONE;
 }
 
-static enum err_kind kafka_hand_over(struct bus *base, const struct record *out, size_t n, struct err *e) {
+static enum err_kind kafka_hand_over(struct bus *base, const struct record *out, size_t n,
+                                     struct err *e) {
     struct kbus *b = kbus(base);
     if (get_turn(b, e)) return e->kind;
-    /* Nothing of this hand-over reaches the broker before the commit of the last one has succeeded, or
-       the order of outputs could turn round. */
+    /* Nothing of this hand-over reaches the broker before the commit of the last one has succeeded,
+       or the order of outputs could turn round. */
     if (b->txns) {
         enum err_kind kind = txn_send(b->txns, out, n, e);
         if (kind == ERR_BAD) return kind;
@@ -680,7 +706,8 @@ static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
     /* A hand-over that is done is worth keeping; one that fails is what the rewind is for. */
     if (b->txns && take_outcome(b, CALL_MS, e) == TXN_BUSY) return finish_txn(b, 0, e);
     if (b->acks && ack_forget(b->acks, e)) return e->kind;
-    for (int64_t end = now_ms() + CALL_MS; b->committing && now_ms() < end;) serve_consumer(b, SERVE_MS);
+    for (int64_t end = now_ms() + CALL_MS; b->committing && now_ms() < end;)
+        serve_consumer(b, SERVE_MS);
     b->committing = false;
     b->failed = (struct err){0};
     forget(b);
@@ -706,8 +733,8 @@ static enum err_kind kafka_alive(struct bus *base, struct err *e) {
     if (!b->failed.kind && b->started && now - b->poll_ms >= ALIVE_AFTER_MS) {
         bool had = b->polled.count;
         uint64_t generation = b->generation;
-        /* The queue of the client would be full soon, and stand before a rebalance: fetch nothing, and go
-           on from our own next offset afterwards. */
+        /* The queue of the client would be full soon, and stand before a rebalance: fetch nothing,
+           and go on from our own next offset afterwards. */
         if (b->placed && !b->parked) {
             read_nothing(b);
             b->parked = true;
@@ -719,7 +746,8 @@ static enum err_kind kafka_alive(struct bus *base, struct err *e) {
     return b->failed.kind;
 }
 
-static enum err_kind kafka_mark(struct bus *base, int32_t partition, const char *note, struct err *e) {
+static enum err_kind kafka_mark(struct bus *base, int32_t partition, const char *note,
+                                struct err *e) {
     struct kbus *b = kbus(base);
     if (get_turn(b, e)) return e->kind;
     if (b->acks && finish_acks(b, COMMIT_MS, e)) return want_rewind(b, e);
@@ -735,8 +763,10 @@ static enum err_kind kafka_mark(struct bus *base, int32_t partition, const char 
         return finish_txn(b, COMMIT_MS, e) ? want_rewind(b, e) : ERR_NONE;
     }
     rd_kafka_resp_err_t code = rd_kafka_commit(b->rk, list, 0);
-    if (code) want_rewind(b, (kafka_again(&b->link, e, "committing a note", code), e));
-    else committed(b, list);
+    if (code)
+        want_rewind(b, (kafka_again(&b->link, e, "committing a note", code), e));
+    else
+        committed(b, list);
     rd_kafka_topic_partition_list_destroy(list);
     return b->failed.kind;
 }
@@ -758,7 +788,8 @@ static enum err_kind watch_failed(struct err *e) {
     return e->kind = ERR_AGAIN;
 }
 
-static enum err_kind kafka_watch_poll(struct bus *base, struct record *r, bool *got, struct err *e) {
+static enum err_kind kafka_watch_poll(struct bus *base, struct record *r, bool *got,
+                                      struct err *e) {
     struct kbus *b = kbus(base);
     *got = false;
     return b->watch && reader_poll(b->watch, 0, r, got, e) ? watch_failed(e) : ERR_NONE;
@@ -773,7 +804,10 @@ static enum err_kind kafka_watch_end(struct bus *base, bool *at_end, struct err 
 static void kafka_state(const struct bus *base, struct bus_state *s) {
     const struct kbus *b = (const struct kbus *)base;
     *s = (struct bus_state){
-        .joined = b->joined && b->placed, .commits = b->commits, .aborts = b->aborts, .gaps = b->gaps,
+        .joined = b->joined && b->placed,
+        .commits = b->commits,
+        .aborts = b->aborts,
+        .gaps = b->gaps,
         .commit_us = b->commit_us,
     };
     bool known = s->joined;
@@ -782,8 +816,10 @@ static void kafka_state(const struct bus *base, struct bus_state *s) {
         if (!b->shares[p].mine) continue;
         s->partitions++;
         rd_kafka_get_watermark_offsets(b->rk, b->conf.in, p, &low, &high);
-        if (high < 0) known = false;
-        else if (high > b->shares[p].start) s->lag += high - b->shares[p].start;
+        if (high < 0)
+            known = false;
+        else if (high > b->shares[p].start)
+            s->lag += high - b->shares[p].start;
     }
     if (!known) s->lag = -1;
 }
@@ -817,10 +853,20 @@ static void kafka_close(struct bus *base) {
 }
 
 static const struct bus_ops ops = {
-    .poll = kafka_poll, .hand_over = kafka_hand_over, .settle = kafka_settle, .busy = kafka_busy,
-    .rewind = kafka_rewind, .alive = kafka_alive, .mark = kafka_mark, .note = kafka_note,
-    .start = kafka_start, .watch_poll = kafka_watch_poll, .watch_end = kafka_watch_end,
-    .state = kafka_state, .cluster = kafka_cluster, .close = kafka_close,
+    .poll = kafka_poll,
+    .hand_over = kafka_hand_over,
+    .settle = kafka_settle,
+    .busy = kafka_busy,
+    .rewind = kafka_rewind,
+    .alive = kafka_alive,
+    .mark = kafka_mark,
+    .note = kafka_note,
+    .start = kafka_start,
+    .watch_poll = kafka_watch_poll,
+    .watch_end = kafka_watch_end,
+    .state = kafka_state,
+    .cluster = kafka_cluster,
+    .close = kafka_close,
 };
 
 static const char *copy(struct kbus *b, const char *text) {
@@ -835,17 +881,25 @@ static void copy_conf(struct kbus *b, const struct bus_conf *conf) {
     b->conf.watch = copy(b, conf->watch);
     struct bus_property *list = mem_zeroed(conf->property_count + 1, sizeof *list);
     for (size_t i = 0; i < conf->property_count; i++)
-        list[i] = (struct bus_property){copy(b, conf->properties[i].name), copy(b, conf->properties[i].value)};
+        list[i] = (struct bus_property){copy(b, conf->properties[i].name),
+                                        copy(b, conf->properties[i].value)};
     b->conf.properties = list;
 }
 
 static rd_kafka_t *make_consumer(struct kbus *b, struct err *e) {
-    /* What waits in the client is bounded in bytes; the count has to be out of the way, or fetching stops
-       and starts by the second. */
+    /* What waits in the client is bounded in bytes; the count has to be out of the way, or fetching
+       stops and starts by the second. */
     char kbytes[32], fetch[32];
     int64_t most = b->conf.queue_bytes / 1024;
-    snprintf(kbytes, sizeof kbytes, "%lld", (long long)(most < 1024 ? 1024 : most > 2097151 ? 2097151 : most));
-    snprintf(fetch, sizeof fetch, "%lld", (long long)(most < 1024 ? 1024 : most > 51200 ? 51200 : most) * 1024);
+    snprintf(kbytes, sizeof kbytes, "%lld",
+             (long long)(most < 1024      ? 1024
+                         : most > 2097151 ? 2097151
+                                          : most));
+    snprintf(fetch, sizeof fetch, "%lld",
+             (long long)(most < 1024    ? 1024
+                         : most > 51200 ? 51200
+                                        : most) *
+                 1024);
     const struct bus_property defaults[] = {
         {"isolation.level", "read_committed"},
         {"enable.auto.commit", "false"},
@@ -882,8 +936,8 @@ static rd_kafka_t *make_consumer(struct kbus *b, struct err *e) {
         {"enable.idempotence", "true"},
         {NULL, NULL},
     };
-    rd_kafka_conf_t *conf = kafka_conf_make(&b->link, RD_KAFKA_CONSUMER, defaults, b->conf.properties,
-                                            b->conf.property_count, rules, e);
+    rd_kafka_conf_t *conf = kafka_conf_make(&b->link, RD_KAFKA_CONSUMER, defaults,
+                                            b->conf.properties, b->conf.property_count, rules, e);
     if (!conf) return NULL;
     kafka_set(conf, "group.id", b->conf.group);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
@@ -904,7 +958,8 @@ struct bus *bus_open_kafka(const struct bus_conf *conf, struct err *e) {
     if (!e->kind && conf->delivery == BUS_EXACTLY_ONCE) b->txns = txn_open(&b->conf, &b->link, e);
     if (!e->kind && conf->delivery == BUS_AT_LEAST_ONCE) b->acks = ack_open(&b->conf, &b->link, e);
     if (!e->kind && conf->watch)
-        b->watch = reader_open(b->conf.properties, b->conf.property_count, conf->watch, READER_BEGINNING, e);
+        b->watch = reader_open(b->conf.properties, b->conf.property_count, conf->watch,
+                               READER_BEGINNING, e);
     if (!e->kind) return &b->base;
     kafka_close(&b->base);
     return NULL;

@@ -1,6 +1,7 @@
 /*
- * kafka_ack.c: a queue of tickets, one a hand-over, each with the number of records that the broker has not
- * acknowledged. Positions leave from its head only, so they never pass a record that may yet fail.
+ * kafka_ack.c: a queue of tickets, one a hand-over, each with the number of records that the broker
+ * has not acknowledged. Positions leave from its head only, so they never pass a record that may
+ * yet fail.
  */
 #include "lib/bus/kafka_ack.h"
 
@@ -37,8 +38,8 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
 }
 
 static rd_kafka_t *make(struct acks *a, struct err *e) {
-    rd_kafka_conf_t *conf = kafka_producer_conf(a->link, a->conf->properties, a->conf->property_count,
-                                                a->conf->queue_bytes, 0, e);
+    rd_kafka_conf_t *conf = kafka_producer_conf(
+        a->link, a->conf->properties, a->conf->property_count, a->conf->queue_bytes, 0, e);
     if (!conf) return NULL;
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     return kafka_make(RD_KAFKA_PRODUCER, conf, e);
@@ -66,7 +67,8 @@ static void drop_first(struct acks *a) {
 
 static void drop_producer(struct acks *a) {
     if (!a->rk) return;
-    rd_kafka_purge(a->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+    rd_kafka_purge(a->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                              RD_KAFKA_PURGE_F_NON_BLOCKING);
     rd_kafka_destroy(a->rk);
     a->rk = NULL;
     while (a->first) drop_first(a);
@@ -79,24 +81,27 @@ void ack_close(struct acks *a) {
     free(a);
 }
 
-static enum err_kind produce(struct acks *a, struct ticket *t, const struct record *r, int64_t deadline,
-                             struct err *e) {
+static enum err_kind produce(struct acks *a, struct ticket *t, const struct record *r,
+                             int64_t deadline, struct err *e) {
     rd_kafka_resp_err_t code;
-    while ((code = kafka_produce(a->rk, r, t)) == RD_KAFKA_RESP_ERR__QUEUE_FULL && clock_monotonic_us() < deadline)
+    while ((code = kafka_produce(a->rk, r, t)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
+           clock_monotonic_us() < deadline)
         ack_serve(a, 10);
     if (code) return kafka_again(a->link, e, "sending records", code);
     t->outstanding++;
     return ERR_NONE;
 }
 
-enum err_kind ack_send(struct acks *a, const struct record *out, size_t n, rd_kafka_topic_partition_list_t *positions,
-                       struct err *e) {
+enum err_kind ack_send(struct acks *a, const struct record *out, size_t n,
+                       rd_kafka_topic_partition_list_t *positions, struct err *e) {
     int64_t deadline = clock_monotonic_us() + ROOM_MS * 1000LL;
     err_clear(e);
-    for (size_t i = 0; i < n && !e->kind; i++) (void)!kafka_check_size(&a->limits, a->rk, a->link, &out[i], e);
+    for (size_t i = 0; i < n && !e->kind; i++)
+        (void)!kafka_check_size(&a->limits, a->rk, a->link, &out[i], e);
     while (!e->kind && a->tickets >= IN_FLIGHT && a->first->outstanding) {
         if (clock_monotonic_us() >= deadline)
-            (void)!kafka_again(a->link, e, "waiting for acknowledgements", RD_KAFKA_RESP_ERR__TIMED_OUT);
+            (void)!kafka_again(a->link, e, "waiting for acknowledgements",
+                               RD_KAFKA_RESP_ERR__TIMED_OUT);
         ack_serve(a, 10);
     }
     if (e->kind) {
@@ -131,7 +136,8 @@ rd_kafka_topic_partition_list_t *ack_take(struct acks *a, struct err *e) {
         for (int i = 0; some && i < some->cnt; i++) {
             const rd_kafka_topic_partition_t *x = &some->elems[i];
             if (!all) all = rd_kafka_topic_partition_list_new(some->cnt);
-            rd_kafka_topic_partition_t *y = rd_kafka_topic_partition_list_find(all, x->topic, x->partition);
+            rd_kafka_topic_partition_t *y =
+                rd_kafka_topic_partition_list_find(all, x->topic, x->partition);
             if (!y) y = rd_kafka_topic_partition_list_add(all, x->topic, x->partition);
             y->offset = x->offset;
         }

@@ -1,6 +1,6 @@
 /*
- * kafka_admin.c: topics, groups and the cluster, asked and told through librdkafka's Admin API. Every
- * question waits on a queue of its own for its one answer.
+ * kafka_admin.c: topics, groups and the cluster, asked and told through librdkafka's Admin API.
+ * Every question waits on a queue of its own for its one answer.
  */
 #include "lib/bus/admin.h"
 
@@ -50,7 +50,8 @@ static struct question ask(struct admin *a, rd_kafka_admin_op_t op) {
 
 static enum err_kind answer(struct admin *a, struct question *q, const char *what, struct err *e) {
     q->event = rd_kafka_queue_poll(q->queue, CALL_MS + 1000);
-    rd_kafka_resp_err_t code = q->event ? rd_kafka_event_error(q->event) : RD_KAFKA_RESP_ERR__TIMED_OUT;
+    rd_kafka_resp_err_t code =
+        q->event ? rd_kafka_event_error(q->event) : RD_KAFKA_RESP_ERR__TIMED_OUT;
     return code ? kafka_again(&a->link, e, what, code) : ERR_NONE;
 }
 
@@ -61,7 +62,8 @@ static void end(struct question *q) {
 }
 
 /* Partitions of a topic, 0 when there is none; *replicas of its first one. */
-static enum err_kind look(struct admin *a, const char *name, int *partitions, int *replicas, struct err *e) {
+static enum err_kind look(struct admin *a, const char *name, int *partitions, int *replicas,
+                          struct err *e) {
     const struct rd_kafka_metadata *md;
     rd_kafka_topic_t *topic = rd_kafka_topic_new(a->rk, name, NULL);
     rd_kafka_resp_err_t code = rd_kafka_metadata(a->rk, 0, topic, &md, CALL_MS);
@@ -72,7 +74,8 @@ static enum err_kind look(struct admin *a, const char *name, int *partitions, in
     *partitions = code ? 0 : t->partition_cnt;
     *replicas = code || !t->partition_cnt ? 0 : t->partitions[0].replica_cnt;
     rd_kafka_metadata_destroy(md);
-    if (code && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return kafka_again(&a->link, e, name, code);
+    if (code && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        return kafka_again(&a->link, e, name, code);
     return ERR_NONE;
 }
 
@@ -85,7 +88,8 @@ static enum err_kind look_at(struct admin *a, struct admin_topic *t, struct err 
 
 /* A topic is created before every broker knows of it; what is used at once would not be found. */
 static enum err_kind await(struct admin *a, struct admin_topic *t, struct err *e) {
-    for (int64_t end = clock_monotonic_us() + CALL_MS * 1000LL; clock_monotonic_us() < end; clock_sleep_ms(10)) {
+    for (int64_t end = clock_monotonic_us() + CALL_MS * 1000LL; clock_monotonic_us() < end;
+         clock_sleep_ms(10)) {
         if (look_at(a, t, e)) return e->kind;
         if (t->exists) return ERR_NONE;
     }
@@ -111,7 +115,8 @@ enum err_kind admin_create(struct admin *a, struct admin_topic *topics, size_t n
         struct admin_topic *t = &topics[i];
         t->created = false;
         if (look_at(a, t, e) || t->exists) continue;
-        rd_kafka_NewTopic_t *x = rd_kafka_NewTopic_new(t->name, t->partitions, t->replicas, text, sizeof text);
+        rd_kafka_NewTopic_t *x =
+            rd_kafka_NewTopic_new(t->name, t->partitions, t->replicas, text, sizeof text);
         if (!x) {
             err_fatal(e, "the topic %s: %.150s", t->name, text);
             break;
@@ -126,11 +131,12 @@ enum err_kind admin_create(struct admin *a, struct admin_topic *topics, size_t n
         (void)!answer(a, &q, "creating topics", e);
     }
     if (!e->kind && count) {
-        const rd_kafka_topic_result_t **r =
-            rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(q.event), &results);
+        const rd_kafka_topic_result_t **r = rd_kafka_CreateTopics_result_topics(
+            rd_kafka_event_CreateTopics_result(q.event), &results);
         for (size_t i = 0; i < n; i++)
             for (size_t k = 0; k < results; k++)
-                if (!strcmp(rd_kafka_topic_result_name(r[k]), topics[i].name)) take_created(&topics[i], r[k]);
+                if (!strcmp(rd_kafka_topic_result_name(r[k]), topics[i].name))
+                    take_created(&topics[i], r[k]);
         for (size_t i = 0; i < n && !e->kind; i++)
             if (topics[i].created) (void)!await(a, &topics[i], e);
     }
@@ -140,11 +146,11 @@ enum err_kind admin_create(struct admin *a, struct admin_topic *topics, size_t n
     return e->kind;
 }
 
-typedef void on_difference(void *ctx, const struct admin_topic *t, const char *config, const char *wanted,
-                           const char *actual);
+typedef void on_difference(void *ctx, const struct admin_topic *t, const char *config,
+                           const char *wanted, const char *actual);
 
-static void compare(const struct admin_topic *t, const rd_kafka_ConfigResource_t *r, on_difference *different,
-                    void *ctx) {
+static void compare(const struct admin_topic *t, const rd_kafka_ConfigResource_t *r,
+                    on_difference *different, void *ctx) {
     size_t n;
     const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(r, &n);
     for (size_t c = 0; c < t->config_count; c++) {
@@ -157,52 +163,61 @@ static void compare(const struct admin_topic *t, const rd_kafka_ConfigResource_t
     }
 }
 
-static enum err_kind inspect(struct admin *a, struct admin_topic *t, on_difference *different, void *ctx,
-                             struct err *e) {
+static enum err_kind inspect(struct admin *a, struct admin_topic *t, on_difference *different,
+                             void *ctx, struct err *e) {
     if (look_at(a, t, e) || !t->exists || !t->config_count) return e->kind;
     struct question q = ask(a, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
-    rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, t->name);
+    rd_kafka_ConfigResource_t *resource =
+        rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, t->name);
     rd_kafka_DescribeConfigs(a->rk, &resource, 1, q.options, q.queue);
     if (!answer(a, &q, "asking for a topic's settings", e)) {
         size_t n;
-        const rd_kafka_ConfigResource_t **r =
-            rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(q.event), &n);
-        rd_kafka_resp_err_t code = n ? rd_kafka_ConfigResource_error(r[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
-        if (code) err_again(&t->why, "settings of %s: %s", t->name, rd_kafka_err2str(code));
-        else compare(t, r[0], different, ctx);
+        const rd_kafka_ConfigResource_t **r = rd_kafka_DescribeConfigs_result_resources(
+            rd_kafka_event_DescribeConfigs_result(q.event), &n);
+        rd_kafka_resp_err_t code =
+            n ? rd_kafka_ConfigResource_error(r[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
+        if (code)
+            err_again(&t->why, "settings of %s: %s", t->name, rd_kafka_err2str(code));
+        else
+            compare(t, r[0], different, ctx);
     }
     rd_kafka_ConfigResource_destroy(resource);
     end(&q);
     return e->kind;
 }
 
-enum err_kind admin_inspect(struct admin *a, struct admin_topic *topics, size_t n, on_difference *different,
-                            void *ctx, struct err *e) {
+enum err_kind admin_inspect(struct admin *a, struct admin_topic *topics, size_t n,
+                            on_difference *different, void *ctx, struct err *e) {
     err_clear(e);
     for (size_t i = 0; i < n && !e->kind; i++) (void)!inspect(a, &topics[i], different, ctx, e);
     return e->kind;
 }
 
-static void take_offsets(struct question *q, struct admin_partition *list, size_t count, rd_kafka_resp_err_t *code) {
+static void take_offsets(struct question *q, struct admin_partition *list, size_t count,
+                         rd_kafka_resp_err_t *code) {
     size_t n;
     const rd_kafka_group_result_t **groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
         rd_kafka_event_ListConsumerGroupOffsets_result(q->event), &n);
     const rd_kafka_error_t *error = n ? rd_kafka_group_result_error(groups[0]) : NULL;
     if (error) *code = rd_kafka_error_code(error);
-    const rd_kafka_topic_partition_list_t *offsets = n ? rd_kafka_group_result_partitions(groups[0]) : NULL;
+    const rd_kafka_topic_partition_list_t *offsets =
+        n ? rd_kafka_group_result_partitions(groups[0]) : NULL;
     for (int i = 0; offsets && i < offsets->cnt; i++) {
         const rd_kafka_topic_partition_t *x = &offsets->elems[i];
         if (x->err) *code = x->err;
-        if (x->partition >= 0 && (size_t)x->partition < count && x->offset >= 0) list[x->partition].committed = x->offset;
+        if (x->partition >= 0 && (size_t)x->partition < count && x->offset >= 0)
+            list[x->partition].committed = x->offset;
     }
 }
 
-static enum err_kind ask_offsets(struct admin *a, const char *group, const char *topic, struct admin_partition *list,
-                                 size_t count, rd_kafka_resp_err_t *code, struct err *e) {
+static enum err_kind ask_offsets(struct admin *a, const char *group, const char *topic,
+                                 struct admin_partition *list, size_t count,
+                                 rd_kafka_resp_err_t *code, struct err *e) {
     struct question q = ask(a, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
     rd_kafka_topic_partition_list_t *wanted = rd_kafka_topic_partition_list_new((int)count);
     for (size_t p = 0; p < count; p++) rd_kafka_topic_partition_list_add(wanted, topic, (int32_t)p);
-    rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(group, wanted);
+    rd_kafka_ListConsumerGroupOffsets_t *request =
+        rd_kafka_ListConsumerGroupOffsets_new(group, wanted);
     rd_kafka_error_t *error = rd_kafka_AdminOptions_set_require_stable_offsets(q.options, 1);
     if (error) rd_kafka_error_destroy(error);
     rd_kafka_ListConsumerGroupOffsets(a->rk, &request, 1, q.options, q.queue);
@@ -228,20 +243,21 @@ static enum err_kind ask_stable_offsets(struct admin *a, const char *group, cons
     return code ? kafka_again(&a->link, e, "asking for a group's positions", code) : ERR_NONE;
 }
 
-enum err_kind admin_positions(struct admin *a, const char *group, const char *topic, struct admin_partition **out,
-                              size_t *n, struct err *e) {
+enum err_kind admin_positions(struct admin *a, const char *group, const char *topic,
+                              struct admin_partition **out, size_t *n, struct err *e) {
     int partitions, replicas;
     *out = NULL;
     *n = 0;
     if (look(a, topic, &partitions, &replicas, e)) return e->kind;
     if (!partitions) return ERR_NONE;
     struct admin_partition *list = mem_zeroed((size_t)partitions, sizeof *list);
-    for (int32_t p = 0; p < partitions; p++) list[p] = (struct admin_partition){.partition = p, .committed = -1};
+    for (int32_t p = 0; p < partitions; p++)
+        list[p] = (struct admin_partition){.partition = p, .committed = -1};
     err_clear(e);
     (void)!ask_stable_offsets(a, group, topic, list, (size_t)partitions, e);
     for (int32_t p = 0; p < partitions && !e->kind; p++) {
-        rd_kafka_resp_err_t code =
-            rd_kafka_query_watermark_offsets(a->rk, topic, p, &list[p].begin, &list[p].end, CALL_MS);
+        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(a->rk, topic, p, &list[p].begin,
+                                                                    &list[p].end, CALL_MS);
         if (code) kafka_again(&a->link, e, "asking for the end of a topic", code);
     }
     if (e->kind) {
@@ -253,7 +269,8 @@ enum err_kind admin_positions(struct admin *a, const char *group, const char *to
     return ERR_NONE;
 }
 
-enum err_kind admin_members(struct admin *a, const char *group, int *members, char state[32], struct err *e) {
+enum err_kind admin_members(struct admin *a, const char *group, int *members, char state[32],
+                            struct err *e) {
     struct question q = ask(a, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
     *members = 0;
     snprintf(state, 32, "Dead");
@@ -261,15 +278,17 @@ enum err_kind admin_members(struct admin *a, const char *group, int *members, ch
     rd_kafka_DescribeConsumerGroups(a->rk, &group, 1, q.options, q.queue);
     if (!answer(a, &q, "asking for a group", e)) {
         size_t n;
-        const rd_kafka_ConsumerGroupDescription_t **list = rd_kafka_DescribeConsumerGroups_result_groups(
-            rd_kafka_event_DescribeConsumerGroups_result(q.event), &n);
+        const rd_kafka_ConsumerGroupDescription_t **list =
+            rd_kafka_DescribeConsumerGroups_result_groups(
+                rd_kafka_event_DescribeConsumerGroups_result(q.event), &n);
         const rd_kafka_error_t *error = n ? rd_kafka_ConsumerGroupDescription_error(list[0]) : NULL;
         if (error && rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND) {
             kafka_again(&a->link, e, "asking for a group", rd_kafka_error_code(error));
         } else if (n && !error) {
             *members = (int)rd_kafka_ConsumerGroupDescription_member_count(list[0]);
             snprintf(state, 32, "%s",
-                     rd_kafka_consumer_group_state_name(rd_kafka_ConsumerGroupDescription_state(list[0])));
+                     rd_kafka_consumer_group_state_name(
+                         rd_kafka_ConsumerGroupDescription_state(list[0])));
         }
     }
     end(&q);

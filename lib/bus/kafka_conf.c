@@ -1,10 +1,11 @@
 /*
  * kafka_conf.c: librdkafka configured in one place.
  *
- * The user's properties have the last word, except over the few that the contract stands on: those are
- * refused by name. Whether a property is for producers, consumers or both is asked of librdkafka's own
- * table, so that nothing here goes stale. Connection failures come on librdkafka's threads, again and
- * again while a broker is away: the last one is kept for error texts, and the log gets one now and then.
+ * The user's properties have the last word, except over the few that the contract stands on: those
+ * are refused by name. Whether a property is for producers, consumers or both is asked of
+ * librdkafka's own table, so that nothing here goes stale. Connection failures come on librdkafka's
+ * threads, again and again while a broker is away: the last one is kept for error texts, and the
+ * log gets one now and then.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/bus/kafka_conf.h"
@@ -19,10 +20,12 @@
 
 enum { WARNING = 4 /* of syslog */, LOG_EVERY_MS = 10000, ASK_MS = 5000, BROKER_DEFAULT = 1048588 };
 
-void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties, size_t n) {
+void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties,
+                     size_t n) {
     const char *brokers = "127.0.0.1:9092";
     for (size_t i = 0; i < n; i++)
-        if (!strcmp(properties[i].name, "bootstrap.servers") || !strcmp(properties[i].name, "metadata.broker.list"))
+        if (!strcmp(properties[i].name, "bootstrap.servers") ||
+            !strcmp(properties[i].name, "metadata.broker.list"))
             brokers = properties[i].value;
     *link = (struct kafka_link){.owner = owner, .brokers = mem_copy(brokers, strlen(brokers))};
     pthread_mutex_init(&link->lock, NULL);
@@ -62,8 +65,8 @@ static bool is_absence(rd_kafka_resp_err_t code) {
            code == RD_KAFKA_RESP_ERR__WAIT_COORD;
 }
 
-static enum err_kind again(struct kafka_link *link, struct err *e, const char *what, rd_kafka_resp_err_t code,
-                           const char *text) {
+static enum err_kind again(struct kafka_link *link, struct err *e, const char *what,
+                           rd_kafka_resp_err_t code, const char *text) {
     char cause[sizeof link->cause];
     pthread_mutex_lock(&link->lock);
     memcpy(cause, link->cause, sizeof cause);
@@ -73,17 +76,20 @@ static enum err_kind again(struct kafka_link *link, struct err *e, const char *w
     return err_again(e, "%s at %.80s: %.120s", what, link->brokers, text);
 }
 
-enum err_kind kafka_again(struct kafka_link *link, struct err *e, const char *what, rd_kafka_resp_err_t code) {
+enum err_kind kafka_again(struct kafka_link *link, struct err *e, const char *what,
+                          rd_kafka_resp_err_t code) {
     return again(link, e, what, code, rd_kafka_err2str(code));
 }
 
-enum err_kind kafka_again_error(struct kafka_link *link, struct err *e, const char *what, rd_kafka_error_t *error) {
+enum err_kind kafka_again_error(struct kafka_link *link, struct err *e, const char *what,
+                                rd_kafka_error_t *error) {
     again(link, e, what, rd_kafka_error_code(error), rd_kafka_error_string(error));
     rd_kafka_error_destroy(error);
     return e->kind;
 }
 
-/* "…: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms …)" -> "Connection refused" */
+/* "…: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms …)" -> "Connection
+ * refused" */
 static void keep_cause(struct kafka_link *link, const char *text) {
     const char *from = strstr(text, "failed: ");
     from = from ? from + strlen("failed: ") : text;
@@ -101,8 +107,10 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     if (link && !strcmp(facility, "FAIL")) keep_cause(link, text);
     pthread_mutex_lock(&lock);
     /* GETPID: an id whose last owner was killed is not free at once; it asks again. */
-    if (level <= WARNING && strcmp(facility, "GETPID") && log_due(&last, LOG_EVERY_MS)) log_warn("kafka: %s: %s", facility, text);
-    else log_debug("kafka: %s: %s", facility, text);
+    if (level <= WARNING && strcmp(facility, "GETPID") && log_due(&last, LOG_EVERY_MS))
+        log_warn("kafka: %s: %s", facility, text);
+    else
+        log_debug("kafka: %s: %s", facility, text);
     pthread_mutex_unlock(&lock);
 }
 
@@ -124,7 +132,8 @@ void kafka_set(rd_kafka_conf_t *conf, const char *name, const char *value) {
     }
 }
 
-/* 'P', 'C' or '*', from the table that librdkafka prints of itself; 0 when the name is not in it. */
+/* 'P', 'C' or '*', from the table that librdkafka prints of itself; 0 when the name is not in it.
+ */
 static char role_of(const char *table, const char *name) {
     size_t n = strlen(name);
     for (const char *line = table; line; line = strchr(line, '\n')) {
@@ -136,14 +145,17 @@ static char role_of(const char *table, const char *name) {
     return 0;
 }
 
-static const struct kafka_rule *broken_rule(const struct kafka_rule *rules, const struct bus_property *p) {
+static const struct kafka_rule *broken_rule(const struct kafka_rule *rules,
+                                            const struct bus_property *p) {
     for (; rules->name; rules++)
-        if (!strcmp(rules->name, p->name) && (!rules->value || strcasecmp(rules->value, p->value))) return rules;
+        if (!strcmp(rules->name, p->name) && (!rules->value || strcasecmp(rules->value, p->value)))
+            return rules;
     return NULL;
 }
 
-static enum err_kind apply(rd_kafka_conf_t *conf, char role, const char *table, const struct bus_property *p,
-                           const struct kafka_rule *rules, struct err *e) {
+static enum err_kind apply(rd_kafka_conf_t *conf, char role, const char *table,
+                           const struct bus_property *p, const struct kafka_rule *rules,
+                           struct err *e) {
     char text[160];
     const struct kafka_rule *rule = broken_rule(rules, p);
     if (rule && rule->value)
@@ -158,9 +170,10 @@ static enum err_kind apply(rd_kafka_conf_t *conf, char role, const char *table, 
     return ERR_NONE;
 }
 
-rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type, const struct bus_property *defaults,
-                                 const struct bus_property *properties, size_t n, const struct kafka_rule *rules,
-                                 struct err *e) {
+rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type,
+                                 const struct bus_property *defaults,
+                                 const struct bus_property *properties, size_t n,
+                                 const struct kafka_rule *rules, struct err *e) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     char *table = NULL;
     size_t len;
@@ -170,7 +183,8 @@ rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type, 
     kafka_set(conf, "bootstrap.servers", "127.0.0.1:9092");
     kafka_set(conf, "client.id", "darkroom");
     for (; defaults->name; defaults++)
-        if (role_of(table, defaults->name)) kafka_set(conf, defaults->name, defaults->value); /* older: not there */
+        if (role_of(table, defaults->name))
+            kafka_set(conf, defaults->name, defaults->value); /* older: not there */
     err_clear(e);
     for (size_t i = 0; i < n && !e->kind; i++)
         (void)!apply(conf, type == RD_KAFKA_CONSUMER ? 'C' : 'P', table, &properties[i], rules, e);
@@ -185,8 +199,8 @@ rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type, 
     return conf;
 }
 
-rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_property *properties, size_t n,
-                                     int64_t queue_bytes, int linger_ms, struct err *e) {
+rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_property *properties,
+                                     size_t n, int64_t queue_bytes, int linger_ms, struct err *e) {
     char kbytes[32], linger[32];
     snprintf(kbytes, sizeof kbytes, "%lld", (long long)(queue_bytes / 1024 + 1));
     snprintf(linger, sizeof linger, "%d", linger_ms);
@@ -213,8 +227,8 @@ rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_p
     return kafka_conf_make(link, RD_KAFKA_PRODUCER, defaults, properties, n, rules, e);
 }
 
-rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_property *properties, size_t n,
-                                     bool committed_only, struct err *e) {
+rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_property *properties,
+                                     size_t n, bool committed_only, struct err *e) {
     const struct bus_property defaults[] = {
         {"group.id", "darkroom"}, /* assign() wants one; nothing is committed to it */
         {"isolation.level", committed_only ? "read_committed" : "read_uncommitted"},
@@ -231,7 +245,8 @@ rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_p
         {NULL, NULL},
     };
     static const struct kafka_rule rules[] = {{"enable.partition.eof", "true"}, {NULL, NULL}};
-    rd_kafka_conf_t *conf = kafka_conf_make(link, RD_KAFKA_CONSUMER, defaults, properties, n, rules, e);
+    rd_kafka_conf_t *conf =
+        kafka_conf_make(link, RD_KAFKA_CONSUMER, defaults, properties, n, rules, e);
     if (!conf) return NULL;
     /* What the properties say of a stage's group and isolation does not concern a follower. */
     kafka_set(conf, "isolation.level", committed_only ? "read_committed" : "read_uncommitted");
@@ -249,7 +264,8 @@ rd_kafka_t *kafka_make(rd_kafka_type_t type, rd_kafka_conf_t *conf, struct err *
 
 size_t kafka_payload(const struct record *r) {
     size_t n = r->key.len + r->value.len;
-    for (size_t i = 0; i < r->header_count; i++) n += r->headers[i].name.len + r->headers[i].value.len;
+    for (size_t i = 0; i < r->header_count; i++)
+        n += r->headers[i].name.len + r->headers[i].value.len;
     return n;
 }
 
@@ -258,22 +274,29 @@ rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, void *
     if (r->header_count) headers = rd_kafka_headers_new(r->header_count);
     for (size_t i = 0; i < r->header_count; i++) {
         const struct header *h = &r->headers[i];
-        rd_kafka_header_add(headers, h->name.data, (ssize_t)h->name.len, h->value.data, (ssize_t)h->value.len);
+        rd_kafka_header_add(headers, h->name.data, (ssize_t)h->name.len, h->value.data,
+                            (ssize_t)h->value.len);
     }
     rd_kafka_resp_err_t code = rd_kafka_producev(
         rk, RD_KAFKA_V_TOPIC(r->topic), RD_KAFKA_V_KEY(r->key.data, r->key.len),
         RD_KAFKA_V_VALUE((void *)r->value.data, r->value.len), RD_KAFKA_V_HEADERS(headers),
-        RD_KAFKA_V_TIMESTAMP(r->time_ms < 0 ? 0 : r->time_ms), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-        RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
-    if (code && headers) rd_kafka_headers_destroy(headers); /* it takes them only when it takes the record */
+        RD_KAFKA_V_TIMESTAMP(r->time_ms < 0 ? 0 : r->time_ms),
+        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
+    if (code && headers)
+        rd_kafka_headers_destroy(headers); /* it takes them only when it takes the record */
     return code;
 }
 
-struct record kafka_record(const rd_kafka_message_t *m, const char *topic, struct header **headers) {
+struct record kafka_record(const rd_kafka_message_t *m, const char *topic,
+                           struct header **headers) {
     rd_kafka_headers_t *from;
     struct record r = {
-        .topic = topic, .key = {m->key, m->key_len}, .value = {m->payload, m->len},
-        .time_ms = rd_kafka_message_timestamp(m, NULL), .partition = m->partition, .offset = m->offset,
+        .topic = topic,
+        .key = {m->key, m->key_len},
+        .value = {m->payload, m->len},
+        .time_ms = rd_kafka_message_timestamp(m, NULL),
+        .partition = m->partition,
+        .offset = m->offset,
     };
     *headers = NULL;
     if (rd_kafka_message_headers(m, &from)) return r;
@@ -291,7 +314,8 @@ struct record kafka_record(const rd_kafka_message_t *m, const char *topic, struc
     return r;
 }
 
-/* What a batch of this one record takes at most: 61 bytes of its own, and a varint before each part. */
+/* What a batch of this one record takes at most: 61 bytes of its own, and a varint before each
+ * part. */
 static size_t batch_size(const struct record *r) {
     return 61 + 31 + kafka_payload(r) + 10 * r->header_count;
 }
@@ -299,7 +323,8 @@ static size_t batch_size(const struct record *r) {
 static size_t client_limit(rd_kafka_t *rk) {
     char text[32];
     size_t len = sizeof text;
-    if (rd_kafka_conf_get(rd_kafka_conf(rk), "message.max.bytes", text, &len) != RD_KAFKA_CONF_OK) return 0;
+    if (rd_kafka_conf_get(rd_kafka_conf(rk), "message.max.bytes", text, &len) != RD_KAFKA_CONF_OK)
+        return 0;
     return strtoul(text, NULL, 10);
 }
 
@@ -311,7 +336,8 @@ static size_t find_limit(rd_kafka_event_t *event, rd_kafka_resp_err_t *code) {
     *code = rd_kafka_ConfigResource_error(list[0]);
     const rd_kafka_ConfigEntry_t **entry = rd_kafka_ConfigResource_configs(list[0], &entries);
     for (size_t i = 0; i < entries; i++)
-        if (!strcmp(rd_kafka_ConfigEntry_name(entry[i]), "max.message.bytes") && rd_kafka_ConfigEntry_value(entry[i]))
+        if (!strcmp(rd_kafka_ConfigEntry_name(entry[i]), "max.message.bytes") &&
+            rd_kafka_ConfigEntry_value(entry[i]))
             return strtoul(rd_kafka_ConfigEntry_value(entry[i]), NULL, 10);
     return BROKER_DEFAULT; /* not ours to see */
 }
@@ -323,11 +349,13 @@ void kafka_learn_topic(rd_kafka_t *rk, const char *topic) {
     rd_kafka_topic_destroy(handle);
 }
 
-static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const char *topic, size_t *bytes,
-                               struct err *e) {
+static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const char *topic,
+                               size_t *bytes, struct err *e) {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+    rd_kafka_ConfigResource_t *resource =
+        rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
     rd_kafka_AdminOptions_set_request_timeout(options, ASK_MS, NULL, 0);
     rd_kafka_DescribeConfigs(rk, &resource, 1, options, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS + 1000);
@@ -338,7 +366,8 @@ static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const ch
     rd_kafka_ConfigResource_destroy(resource);
     rd_kafka_queue_destroy(queue);
     if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", topic, link->brokers);
+        return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", topic,
+                         link->brokers);
     if (is_absence(code)) return kafka_again(link, e, "asking for a topic's limit", code);
     return ERR_NONE; /* any other answer, as a missing permission, leaves the broker's default */
 }
@@ -352,11 +381,13 @@ enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, stru
         if (ask_limit(rk, link, r->topic, &bytes, e)) return e->kind;
         kafka_learn_topic(rk, r->topic);
         limits->list = mem_resize(limits->list, (i + 1) * sizeof *limits->list);
-        limits->list[i] = (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours};
+        limits->list[i] =
+            (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours};
         limits->count++;
     }
     if (batch_size(r) <= limits->list[i].bytes) return ERR_NONE;
-    return err_bad(e, REASON_TOO_LONG, "a record of %zu bytes for %s, which takes %zu (max.message.bytes)",
+    return err_bad(e, REASON_TOO_LONG,
+                   "a record of %zu bytes for %s, which takes %zu (max.message.bytes)",
                    kafka_payload(r), r->topic, limits->list[i].bytes);
 }
 

@@ -1,6 +1,6 @@
 /*
- * kafka_conf: what every handle of librdkafka here has in common: properties, the broker's troubles in one
- * place, and records to and from messages. Internal to lib/bus/kafka*.
+ * kafka_conf: what every handle of librdkafka here has in common: properties, the broker's troubles
+ * in one place, and records to and from messages. Internal to lib/bus/kafka*.
  */
 #ifndef DARKROOM_BUS_KAFKA_CONF_H
 #define DARKROOM_BUS_KAFKA_CONF_H
@@ -10,26 +10,32 @@
 #include <librdkafka/rdkafka.h>
 #include <pthread.h>
 
-/* What the handles of one bus know of the brokers; it outlives them, and is the opaque of their callbacks. */
+/* What the handles of one bus know of the brokers; it outlives them, and is the opaque of their
+ * callbacks. */
 struct kafka_link {
     void *owner;
-    char *brokers;       /* bootstrap.servers */
+    char *brokers;        /* bootstrap.servers */
     pthread_mutex_t lock; /* of what follows: librdkafka's threads write it */
-    char cause[160];     /* why the last connection failed, "" when none did */
-    bool down;           /* no broker can be reached, as far as is known */
-    rd_kafka_resp_err_t undelivered; /* the first record since kafka_undelivered that was not accepted */
+    char cause[160];      /* why the last connection failed, "" when none did */
+    bool down;            /* no broker can be reached, as far as is known */
+    rd_kafka_resp_err_t
+        undelivered; /* the first record since kafka_undelivered that was not accepted */
 };
 
-void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties, size_t n);
+void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties,
+                     size_t n);
 void kafka_link_close(struct kafka_link *link);
 bool kafka_is_down(struct kafka_link *link);
 void kafka_is_up(struct kafka_link *link); /* an answer came */
 /* The error of the first record that was not delivered, once. */
 rd_kafka_resp_err_t kafka_undelivered(struct kafka_link *link);
 
-/* ERR_AGAIN: what was done, and why it failed; the broker and the cause when it cannot be reached. */
-enum err_kind kafka_again(struct kafka_link *link, struct err *e, const char *what, rd_kafka_resp_err_t code);
-enum err_kind kafka_again_error(struct kafka_link *link, struct err *e, const char *what, rd_kafka_error_t *error);
+/* ERR_AGAIN: what was done, and why it failed; the broker and the cause when it cannot be reached.
+ */
+enum err_kind kafka_again(struct kafka_link *link, struct err *e, const char *what,
+                          rd_kafka_resp_err_t code);
+enum err_kind kafka_again_error(struct kafka_link *link, struct err *e, const char *what,
+                                rd_kafka_error_t *error);
 
 /* A property that has to keep its value, or (value NULL) is not the user's to set. */
 struct kafka_rule {
@@ -40,18 +46,20 @@ struct kafka_rule {
  * `defaults`, then the user's properties: those that are for the other kind of client are left out.
  * Both lists end with a NULL name. NULL with ERR_FATAL, which names the property.
  */
-rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type, const struct bus_property *defaults,
-                                 const struct bus_property *properties, size_t n, const struct kafka_rule *rules,
-                                 struct err *e);
+rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type,
+                                 const struct bus_property *defaults,
+                                 const struct bus_property *properties, size_t n,
+                                 const struct kafka_rule *rules, struct err *e);
 /* An idempotent producer that waits linger_ms for a batch to fill. */
-rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_property *properties, size_t n,
-                                     int64_t queue_bytes, int linger_ms, struct err *e);
+rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_property *properties,
+                                     size_t n, int64_t queue_bytes, int linger_ms, struct err *e);
 /* A consumer that follows a topic without a group. */
-rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_property *properties, size_t n,
-                                     bool committed_only, struct err *e);
+rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_property *properties,
+                                     size_t n, bool committed_only, struct err *e);
 /* Takes conf. NULL with ERR_FATAL. */
 rd_kafka_t *kafka_make(rd_kafka_type_t type, rd_kafka_conf_t *conf, struct err *e);
-void kafka_set(rd_kafka_conf_t *conf, const char *name, const char *value); /* one of ours: it is right */
+void kafka_set(rd_kafka_conf_t *conf, const char *name,
+               const char *value); /* one of ours: it is right */
 
 /* Bytes of keys, values and headers. */
 size_t kafka_payload(const struct record *r);
@@ -59,7 +67,8 @@ size_t kafka_payload(const struct record *r);
 /* Copies; _QUEUE_FULL when there is no room now. */
 rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, void *opaque);
 
-/* Borrows from the message; headers are malloc'd, for the caller to free (NULL when there are none). */
+/* Borrows from the message; headers are malloc'd, for the caller to free (NULL when there are
+ * none). */
 struct record kafka_record(const rd_kafka_message_t *m, const char *topic, struct header **headers);
 
 /* Topics that were produced to, and the largest record that each takes. */
@@ -67,14 +76,15 @@ struct kafka_limits {
     struct kafka_limit {
         char *topic;
         size_t bytes;
-    } *list;
+    } * list;
     size_t count;
 };
-/* ERR_BAD (too-long) when the broker would refuse r; asks it once a topic. ERR_AGAIN when it does not
-   answer, or has no such topic. */
+/* ERR_BAD (too-long) when the broker would refuse r; asks it once a topic. ERR_AGAIN when it does
+   not answer, or has no such topic. */
 enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, struct kafka_link *link,
                                const struct record *r, struct err *e) MUST_CHECK;
-/* Asks for the topic's leaders now: a producer that is surprised by a topic takes a second to find them. */
+/* Asks for the topic's leaders now: a producer that is surprised by a topic takes a second to find
+ * them. */
 void kafka_learn_topic(rd_kafka_t *rk, const char *topic);
 void kafka_limits_free(struct kafka_limits *limits);
 

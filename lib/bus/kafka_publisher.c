@@ -29,9 +29,11 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
         return;
     }
     if (m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-        err_bad(&why, REASON_TOO_LONG, "a batch for %s is larger than its max.message.bytes: lower batch.size",
+        err_bad(&why, REASON_TOO_LONG,
+                "a batch for %s is larger than its max.message.bytes: lower batch.size",
                 rd_kafka_topic_name(m->rkt));
-    else kafka_again(&p->link, &why, "sending records", m->err);
+    else
+        kafka_again(&p->link, &why, "sending records", m->err);
     if (p->failed) p->failed(p->ctx, (uint64_t)(uintptr_t)m->_private, &why);
 }
 
@@ -52,10 +54,12 @@ struct publisher *publisher_open(const struct bus_property *properties, size_t n
     return NULL;
 }
 
-enum err_kind publisher_send(struct publisher *p, const struct record *r, uint64_t tag, struct err *e) {
+enum err_kind publisher_send(struct publisher *p, const struct record *r, uint64_t tag,
+                             struct err *e) {
     if (kafka_check_size(&p->limits, p->rk, &p->link, r, e)) return e->kind;
     rd_kafka_resp_err_t code;
-    while ((code = kafka_produce(p->rk, r, (void *)(uintptr_t)tag)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+    while ((code = kafka_produce(p->rk, r, (void *)(uintptr_t)tag)) ==
+           RD_KAFKA_RESP_ERR__QUEUE_FULL)
         rd_kafka_poll(p->rk, 10);
     if (code) return kafka_again(&p->link, e, "sending records", code);
     p->outstanding++;
@@ -81,7 +85,8 @@ enum err_kind publisher_flush(struct publisher *p, int wait_ms, struct err *e) {
 void publisher_close(struct publisher *p) {
     if (!p) return;
     if (p->rk) {
-        rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+        rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                                  RD_KAFKA_PURGE_F_NON_BLOCKING);
         rd_kafka_destroy(p->rk);
     }
     kafka_limits_free(&p->limits);

@@ -1,7 +1,8 @@
 /*
  * kafka_reader.c: a topic followed without a group. All its partitions are assigned with explicit
- * positions; nothing is ever committed. On a read-committed handle the end of a partition is only the last
- * stable one, so the true end is asked of a second handle that reads everything and consumes nothing.
+ * positions; nothing is ever committed. On a read-committed handle the end of a partition is only
+ * the last stable one, so the true end is asked of a second handle that reads everything and
+ * consumes nothing.
  */
 #include "lib/bus/reader.h"
 
@@ -59,13 +60,16 @@ static enum err_kind count_partitions(struct reader *r, int wait_ms, int *count,
     *count = code ? 0 : md->topics[0].partition_cnt;
     rd_kafka_metadata_destroy(md);
     if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return err_fatal(e, "no topic %s at %.80s: run `darkroom topics create`", r->topic, r->link.brokers);
+        return err_fatal(e, "no topic %s at %.80s: run `darkroom topics create`", r->topic,
+                         r->link.brokers);
     if (code) return kafka_again(&r->link, e, r->topic, code);
     return ERR_NONE;
 }
 
-static enum err_kind ask_end(struct reader *r, int p, int wait_ms, int64_t *begin, int64_t *end, struct err *e) {
-    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(r->ends, r->topic, p, begin, end, wait_ms);
+static enum err_kind ask_end(struct reader *r, int p, int wait_ms, int64_t *begin, int64_t *end,
+                             struct err *e) {
+    rd_kafka_resp_err_t code =
+        rd_kafka_query_watermark_offsets(r->ends, r->topic, p, begin, end, wait_ms);
     return code ? kafka_again(&r->link, e, "asking for the end of a topic", code) : ERR_NONE;
 }
 
@@ -107,7 +111,8 @@ static void release(struct reader *r) {
 
 /* True when m is a record to give out. */
 static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
-    int64_t *next = m->partition >= 0 && m->partition < r->partitions ? &r->next[m->partition] : NULL;
+    int64_t *next =
+        m->partition >= 0 && m->partition < r->partitions ? &r->next[m->partition] : NULL;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         if (next && m->offset > *next) *next = m->offset;
     } else if (m->err) {
@@ -119,7 +124,8 @@ static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
     return false;
 }
 
-enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, bool *got, struct err *e) {
+enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, bool *got,
+                          struct err *e) {
     int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
     release(r);
     *got = false;

@@ -1,10 +1,11 @@
 /*
  * kafka_txn.c: transactions and their outcome.
  *
- * A commit has to end definitely: while the broker does not answer, the same call is made again, until it
- * has succeeded, has been refused (then the transaction is aborted), or has turned fatal. Fatal is what a
- * broker's absence beyond transaction.timeout.ms leaves behind: the producers are dropped, and
- * txn_ready makes them anew. Fenced again and again right after that means that somebody else uses the ids.
+ * A commit has to end definitely: while the broker does not answer, the same call is made again,
+ * until it has succeeded, has been refused (then the transaction is aborted), or has turned fatal.
+ * Fatal is what a broker's absence beyond transaction.timeout.ms leaves behind: the producers are
+ * dropped, and txn_ready makes them anew. Fenced again and again right after that means that
+ * somebody else uses the ids.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/bus/kafka_txn.h"
@@ -57,7 +58,8 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
 }
 
 static rd_kafka_t *make_lane(struct txns *t, int i, struct err *e) {
-    rd_kafka_conf_t *conf = kafka_producer_conf(t->link, t->conf->properties, t->conf->property_count, t->conf->queue_bytes, 2, e);
+    rd_kafka_conf_t *conf = kafka_producer_conf(
+        t->link, t->conf->properties, t->conf->property_count, t->conf->queue_bytes, 2, e);
     struct buf id = {0};
     if (!conf) return NULL;
     buf_printf(&id, "%s.%s.%d", t->conf->group, t->conf->instance, i);
@@ -71,7 +73,8 @@ static void drop_lanes(struct txns *t) {
     for (int i = 0; i < t->count; i++) {
         struct lane *l = &t->lanes[i];
         if (!l->rk) continue;
-        rd_kafka_purge(l->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+        rd_kafka_purge(l->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                                  RD_KAFKA_PURGE_F_NON_BLOCKING);
         rd_kafka_destroy(l->rk);
         *l = (struct lane){0};
     }
@@ -198,7 +201,8 @@ static enum err_kind fenced(struct txns *t, struct err *e) {
     int64_t now = clock_monotonic_us() / 1000;
     t->fenced_soon = now - t->made_ms < FENCED_SOON_MS ? t->fenced_soon + 1 : 0;
     if (t->fenced_soon < 2) return e->kind;
-    return err_again(e, "another process uses the instance name %s: give each its own --instance", t->conf->instance);
+    return err_again(e, "another process uses the instance name %s: give each its own --instance",
+                     t->conf->instance);
 }
 
 enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
@@ -208,7 +212,8 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
     t->dead = false;
     for (int i = 0; i < t->count; i++)
         if (!t->lanes[i].rk && !(t->lanes[i].rk = make_lane(t, i, e))) return e->kind;
-    /* In parallel: after a kill each takes as long as the broker needs to abort what was left open. */
+    /* In parallel: after a kill each takes as long as the broker needs to abort what was left open.
+     */
     for (int i = 0; i < t->count; i++) {
         starts[i] = (struct start){.rk = t->lanes[i].rk, .wait_ms = wait_ms};
         if (!t->lanes[i].ready && pthread_create(&starts[i].thread, NULL, start_lane, &starts[i]))
@@ -247,7 +252,8 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     t->begun = true;
     for (size_t i = 0; i < n; i++) {
         rd_kafka_resp_err_t code;
-        while ((code = kafka_produce(rk, &out[i], NULL)) == RD_KAFKA_RESP_ERR__QUEUE_FULL) rd_kafka_poll(rk, 10);
+        while ((code = kafka_produce(rk, &out[i], NULL)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+            rd_kafka_poll(rk, 10);
         if (code) return kafka_again(t->link, e, "sending records", code);
     }
     return ERR_NONE;
@@ -263,7 +269,8 @@ static void give_work(struct txns *t, enum work work) {
     t->begun = false;
 }
 
-void txn_commit(struct txns *t, rd_kafka_topic_partition_list_t *positions, rd_kafka_consumer_group_metadata_t *group) {
+void txn_commit(struct txns *t, rd_kafka_topic_partition_list_t *positions,
+                rd_kafka_consumer_group_metadata_t *group) {
     t->positions = positions;
     t->group = group;
     give_work(t, COMMIT);
@@ -279,8 +286,8 @@ bool txn_busy(const struct txns *t) {
     return t->busy;
 }
 
-enum txn_outcome txn_wait(struct txns *t, int wait_ms, rd_kafka_topic_partition_list_t **positions, int64_t *us,
-                          struct err *e) {
+enum txn_outcome txn_wait(struct txns *t, int wait_ms, rd_kafka_topic_partition_list_t **positions,
+                          int64_t *us, struct err *e) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += wait_ms / 1000;

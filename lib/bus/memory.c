@@ -1,13 +1,15 @@
 /*
- * memory.c: Kafka's transaction semantics in one process, without threads, so that every run is the same.
+ * memory.c: Kafka's transaction semantics in one process, without threads, so that every run is the
+ * same.
  *
- * A partition is an array of entries: a record, or the marker that ended a transaction. An entry of an open
- * transaction stops readers (the last stable offset), one of an aborted transaction is skipped. A group
- * reads one topic; its places hold what is committed. A transaction carries positions until it commits,
- * and whoever asks for a place with such a pending position is told to wait.
+ * A partition is an array of entries: a record, or the marker that ended a transaction. An entry of
+ * an open transaction stops readers (the last stable offset), one of an aborted transaction is
+ * skipped. A group reads one topic; its places hold what is committed. A transaction carries
+ * positions until it commits, and whoever asks for a place with such a pending position is told to
+ * wait.
  *
- * A hand-over appends its outputs and leaves the commit under way; it is done by the next call that has to
- * know, or by a poll that finds nothing new. A crash in between leaves the transaction open.
+ * A hand-over appends its outputs and leaves the commit under way; it is done by the next call that
+ * has to know, or by a poll that finds nothing new. A crash in between leaves the transaction open.
  */
 #include "lib/bus/memory.h"
 
@@ -37,7 +39,7 @@ struct position {
 struct txn {
     struct txn *next;
     enum outcome outcome;
-    bool plain; /* at least once: only the positions are in it */
+    bool plain;      /* at least once: only the positions are in it */
     struct mbus *by; /* who will commit it; NULL: dead */
     struct group *group;
     uint64_t generation; /* of the member that gave the positions */
@@ -121,9 +123,9 @@ struct mbus {
     char *name; /* group.instance */
     struct producer *lanes[LANES];
     int epochs[LANES], lane_count, turn;
-    bool ready;             /* the lanes are ours */
-    uint64_t known;         /* group generation of the assignment; 0: none */
-    struct share *shares;   /* one a partition */
+    bool ready;           /* the lanes are ours */
+    uint64_t known;       /* group generation of the assignment; 0: none */
+    struct share *shares; /* one a partition */
     struct txn *under_way;
     int under_way_lane;
     struct record *polled;
@@ -202,7 +204,8 @@ void memory_topic(struct bus_memory *m, const char *name, int partitions) {
     m->topics = t;
 }
 
-void memory_faults(struct bus_memory *m, enum memory_fault (*ask)(void *ctx, enum memory_point at), void *ctx) {
+void memory_faults(struct bus_memory *m, enum memory_fault (*ask)(void *ctx, enum memory_point at),
+                   void *ctx) {
     m->ask = ask;
     m->ctx = ctx;
 }
@@ -228,7 +231,8 @@ static int32_t choose_partition(struct topic *t, struct bytes key) {
     return (int32_t)(h % (uint32_t)t->partition_count);
 }
 
-static struct partition *append(struct bus_memory *m, struct topic *t, const struct record *r, struct txn *txn) {
+static struct partition *append(struct bus_memory *m, struct topic *t, const struct record *r,
+                                struct txn *txn) {
     int32_t at = choose_partition(t, r->key);
     struct partition *p = &t->partitions[at];
     struct header *headers = arena_alloc(&m->records, (r->header_count + 1) * sizeof *headers);
@@ -239,10 +243,14 @@ static struct partition *append(struct bus_memory *m, struct topic *t, const str
     struct entry *x = add_entry(p);
     x->txn = txn;
     x->record = (struct record){
-        .topic = t->name, .key = arena_copy(&m->records, r->key), .value = arena_copy(&m->records, r->value),
-        .headers = headers, .header_count = r->header_count,
+        .topic = t->name,
+        .key = arena_copy(&m->records, r->key),
+        .value = arena_copy(&m->records, r->value),
+        .headers = headers,
+        .header_count = r->header_count,
         .time_ms = r->time_ms < 0 ? clock_now_ms() : r->time_ms,
-        .partition = at, .offset = (int64_t)p->count - 1,
+        .partition = at,
+        .offset = (int64_t)p->count - 1,
     };
     return p;
 }
@@ -260,7 +268,8 @@ static size_t stable_end(struct partition *p) {
     return p->stable;
 }
 
-/* The first readable record at or after *at, which then stands on it; NULL: *at is the stable end. */
+/* The first readable record at or after *at, which then stands on it; NULL: *at is the stable end.
+ */
 static const struct record *readable(struct partition *p, int64_t *at) {
     size_t end = stable_end(p);
     for (; (size_t)*at < end; ++*at) {
@@ -281,7 +290,8 @@ size_t memory_committed(struct bus_memory *m, const char *topic, struct record *
     return n;
 }
 
-static struct group *find_group(const struct bus_memory *m, const char *name, const struct topic *t) {
+static struct group *find_group(const struct bus_memory *m, const char *name,
+                                const struct topic *t) {
     for (struct group *g = m->groups; g; g = g->next)
         if (g->topic == t && !strcmp(g->name, name)) return g;
     return NULL;
@@ -300,7 +310,8 @@ int64_t memory_lag(struct bus_memory *m, const char *group, const char *topic) {
 
 /* Transactions. */
 
-static struct txn *begin(struct bus_memory *m, struct producer *p, struct group *g, uint64_t generation) {
+static struct txn *begin(struct bus_memory *m, struct producer *p, struct group *g,
+                         uint64_t generation) {
     struct txn *t = mem_zeroed(1, sizeof *t);
     t->plain = !p;
     t->group = g;
@@ -327,7 +338,8 @@ static void add_position(struct txn *t, int32_t partition, int64_t offset, const
 
 static void decide(struct producer *p, struct txn *t, enum outcome outcome) {
     t->outcome = outcome;
-    for (size_t i = 0; i < t->touched_count; i++) *add_entry(t->touched[i]) = (struct entry){t, true, {0}};
+    for (size_t i = 0; i < t->touched_count; i++)
+        *add_entry(t->touched[i]) = (struct entry){t, true, {0}};
     for (size_t i = 0; i < t->position_count; i++) {
         struct position *x = &t->positions[i];
         struct place *place = &t->group->places[x->partition];
@@ -409,11 +421,14 @@ static enum err_kind want_rewind(struct mbus *b, struct err *e) {
 
 static enum err_kind fenced(struct mbus *b, struct err *e) {
     b->ready = false;
-    return err_again(e, "%s is fenced: another process uses its instance name, or it was away too long", b->name);
+    return err_again(
+        e, "%s is fenced: another process uses its instance name, or it was away too long",
+        b->name);
 }
 
 /* The fault of this moment as an error, or nothing. *told: the call works, and fails afterwards. */
-static enum err_kind strike(struct mbus *b, enum memory_point at, const char *what, bool *told, struct err *e) {
+static enum err_kind strike(struct mbus *b, enum memory_point at, const char *what, bool *told,
+                            struct err *e) {
     enum memory_fault f = fault(b->m, at);
     *told = f == MEMORY_UNKNOWN;
     if (f == MEMORY_REFUSED) return err_again(e, "%s was refused", what);
@@ -485,7 +500,8 @@ static struct txn *open_txn(struct mbus *b) {
 static enum err_kind commit_positions(struct mbus *b, int64_t (*of)(const struct mbus *b, int p),
                                       const char *note, struct err *e) {
     bool told, any = false;
-    for (int p = 0; p < b->group->topic->partition_count; p++) any = any || (b->shares[p].mine && of(b, p) >= 0);
+    for (int p = 0; p < b->group->topic->partition_count; p++)
+        any = any || (b->shares[p].mine && of(b, p) >= 0);
     if (!any) return ERR_NONE;
     if (strike(b, MEMORY_AT_POSITIONS, "sending positions", &told, e)) return e->kind;
     if (!member_is_current(b)) return err_again(e, "the group went on without this member");
@@ -538,7 +554,8 @@ static enum err_kind take_positions(struct mbus *b, struct err *e) {
         if (!s->mine) continue;
         if (place->pending) commit_of_another(place->pending);
         if (place->pending)
-            return err_again(e, "the position of %s[%d] waits for an open transaction", b->group->topic->name, p);
+            return err_again(e, "the position of %s[%d] waits for an open transaction",
+                             b->group->topic->name, p);
         s->next = place->committed < 0 ? 0 : place->committed;
         s->start = place->committed;
         free(s->note);
@@ -547,7 +564,8 @@ static enum err_kind take_positions(struct mbus *b, struct err *e) {
     return commit_positions(b, never_committed, NULL, e);
 }
 
-/* The lanes are ours, and the share of the present generation is read from its committed positions. */
+/* The lanes are ours, and the share of the present generation is read from its committed positions.
+ */
 static enum err_kind get_ready(struct mbus *b, struct err *e) {
     if (!b->ready) start_lanes(b);
     if (member_is_current(b)) return ERR_NONE;
@@ -571,7 +589,8 @@ static void collect(struct mbus *b, const struct record *r) {
 
 static size_t size_of(const struct record *r) {
     size_t n = r->key.len + r->value.len;
-    for (size_t i = 0; i < r->header_count; i++) n += r->headers[i].name.len + r->headers[i].value.len;
+    for (size_t i = 0; i < r->header_count; i++)
+        n += r->headers[i].name.len + r->headers[i].value.len;
     return n;
 }
 
@@ -585,7 +604,8 @@ static bool collect_all(struct mbus *b, const struct bus_limits *l, bool *all) {
         while (s->mine && (r = readable(&b->group->topic->partitions[p], &s->next))) {
             size_t bytes = b->polled_bytes + size_of(r);
             *all = false;
-            if (b->polled_count >= l->max_records || (b->polled_count && bytes > l->max_bytes)) break;
+            if (b->polled_count >= l->max_records || (b->polled_count && bytes > l->max_bytes))
+                break;
             collect(b, r);
             b->polled_bytes = bytes;
             s->done = s->next = r->offset + 1;
@@ -594,7 +614,8 @@ static bool collect_all(struct mbus *b, const struct bus_limits *l, bool *all) {
     return b->polled_count > before;
 }
 
-static enum err_kind memory_poll(struct bus *base, const struct bus_limits *l, struct records *r, struct err *e) {
+static enum err_kind memory_poll(struct bus *base, const struct bus_limits *l, struct records *r,
+                                 struct err *e) {
     struct mbus *b = (struct mbus *)base;
     bool told, all;
     freeze(b, false);
@@ -607,14 +628,16 @@ static enum err_kind memory_poll(struct bus *base, const struct bus_limits *l, s
     if (get_ready(b, e)) return e->kind;
     if (!collect_all(b, l, &all)) {
         if (finish(b, e)) return e->kind;
-        if (all && !b->polled_count && commit_positions(b, end_not_committed, NULL, e)) return want_rewind(b, e);
+        if (all && !b->polled_count && commit_positions(b, end_not_committed, NULL, e))
+            return want_rewind(b, e);
         if (l->wait_ms > 0) clock_sleep_ms(l->wait_ms);
     }
     *r = (struct records){b->polled, b->polled_count, b->polled_bytes, b->generation};
     return ERR_NONE;
 }
 
-static enum err_kind memory_hand_over(struct bus *base, const struct record *out, size_t n, struct err *e) {
+static enum err_kind memory_hand_over(struct bus *base, const struct record *out, size_t n,
+                                      struct err *e) {
     struct mbus *b = (struct mbus *)base;
     bool told;
     freeze(b, false);
@@ -623,9 +646,11 @@ static enum err_kind memory_hand_over(struct bus *base, const struct record *out
             return err_bad(e, REASON_TOO_LONG, "a record of %zu bytes for %s: the log takes %d",
                            size_of(&out[i]), out[i].topic, LONGEST_RECORD);
     if (finish(b, e)) return e->kind;
-    if (!member_is_current(b)) return want_rewind(b, (err_again(e, "the group went on without this member"), e));
+    if (!member_is_current(b))
+        return want_rewind(b, (err_again(e, "the group went on without this member"), e));
     if (strike(b, MEMORY_AT_SEND, "sending", &told, e)) return want_rewind(b, e);
-    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn)) return want_rewind(b, (fenced(b, e), e));
+    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn))
+        return want_rewind(b, (fenced(b, e), e));
     struct txn *t = b->under_way = open_txn(b);
     for (size_t i = 0; i < n; i++) {
         struct topic *topic = find_topic(b->m, out[i].topic);
@@ -639,7 +664,8 @@ static enum err_kind memory_hand_over(struct bus *base, const struct record *out
     if (told) return want_rewind(b, (err_again(e, "sending timed out"), e));
     if (strike(b, MEMORY_AT_POSITIONS, "sending positions", &told, e)) return want_rewind(b, e);
     for (int p = 0; p < b->group->topic->partition_count; p++)
-        if (b->shares[p].mine && b->shares[p].done >= 0) add_position(t, p, b->shares[p].done, NULL);
+        if (b->shares[p].mine && b->shares[p].done >= 0)
+            add_position(t, p, b->shares[p].done, NULL);
     if (told) return want_rewind(b, (err_again(e, "sending positions timed out"), e));
     for (int p = 0; p < b->group->topic->partition_count; p++) b->shares[p].done = -1;
     b->polled_count = b->polled_bytes = 0;
@@ -654,7 +680,8 @@ static enum err_kind memory_settle(struct bus *base, int wait_ms, struct err *e)
 
 static bool memory_busy(const struct bus *base) {
     const struct mbus *b = (const struct mbus *)base;
-    return b->under_way && !b->failed.kind; /* what failed is not under way: it waits for a rewind */
+    return b->under_way &&
+           !b->failed.kind; /* what failed is not under way: it waits for a rewind */
 }
 
 static void abort_under_way(struct mbus *b) {
@@ -682,11 +709,13 @@ static enum err_kind memory_alive(struct bus *base, struct err *e) {
     struct mbus *b = (struct mbus *)base;
     freeze(b, false);
     if (finish(b, e)) return e->kind;
-    if (!member_is_current(b)) return want_rewind(b, (err_again(e, "the group went on without this member"), e));
+    if (!member_is_current(b))
+        return want_rewind(b, (err_again(e, "the group went on without this member"), e));
     return ERR_NONE;
 }
 
-static enum err_kind memory_mark(struct bus *base, int32_t partition, const char *note, struct err *e) {
+static enum err_kind memory_mark(struct bus *base, int32_t partition, const char *note,
+                                 struct err *e) {
     struct mbus *b = (struct mbus *)base;
     bool told;
     freeze(b, false);
@@ -695,7 +724,8 @@ static enum err_kind memory_mark(struct bus *base, int32_t partition, const char
         !b->shares[partition].mine)
         return want_rewind(b, (err_again(e, "partition %d is not ours any more", partition), e));
     if (strike(b, MEMORY_AT_POSITIONS, "sending positions", &told, e)) return want_rewind(b, e);
-    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn)) return want_rewind(b, (fenced(b, e), e));
+    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn))
+        return want_rewind(b, (fenced(b, e), e));
     b->under_way = open_txn(b);
     add_position(b->under_way, partition, b->shares[partition].start, note);
     if (told) return want_rewind(b, (err_again(e, "sending positions timed out"), e));
@@ -717,7 +747,8 @@ static int64_t memory_start(const struct bus *base, int32_t partition) {
     return s ? s->start : -1;
 }
 
-static enum err_kind memory_watch_poll(struct bus *base, struct record *r, bool *got, struct err *e) {
+static enum err_kind memory_watch_poll(struct bus *base, struct record *r, bool *got,
+                                       struct err *e) {
     struct mbus *b = (struct mbus *)base;
     (void)e;
     *got = false;
@@ -785,17 +816,29 @@ void memory_crash(struct bus *base) {
 }
 
 static const struct bus_ops ops = {
-    .poll = memory_poll, .hand_over = memory_hand_over, .settle = memory_settle, .busy = memory_busy,
-    .rewind = memory_rewind, .alive = memory_alive, .mark = memory_mark, .note = memory_note,
-    .start = memory_start, .watch_poll = memory_watch_poll, .watch_end = memory_watch_end,
-    .state = memory_state, .cluster = memory_cluster, .close = memory_close,
+    .poll = memory_poll,
+    .hand_over = memory_hand_over,
+    .settle = memory_settle,
+    .busy = memory_busy,
+    .rewind = memory_rewind,
+    .alive = memory_alive,
+    .mark = memory_mark,
+    .note = memory_note,
+    .start = memory_start,
+    .watch_poll = memory_watch_poll,
+    .watch_end = memory_watch_end,
+    .state = memory_state,
+    .cluster = memory_cluster,
+    .close = memory_close,
 };
 
 struct bus *bus_open_memory(const struct bus_conf *conf, struct bus_memory *m, struct err *e) {
-    struct topic *in = find_topic(m, conf->in), *watched = conf->watch ? find_topic(m, conf->watch) : NULL;
+    struct topic *in = find_topic(m, conf->in),
+                 *watched = conf->watch ? find_topic(m, conf->watch) : NULL;
     if (!in || (conf->watch && !watched))
         return err_fatal(e, "no topic %s in the memory log", in ? conf->watch : conf->in), NULL;
-    if (conf->lanes < 1 || conf->lanes > LANES) return err_fatal(e, "lanes is 1 or %d", LANES), NULL;
+    if (conf->lanes < 1 || conf->lanes > LANES)
+        return err_fatal(e, "lanes is 1 or %d", LANES), NULL;
     struct mbus *b = mem_zeroed(1, sizeof *b);
     b->base.ops = &ops;
     b->m = m;
@@ -819,6 +862,7 @@ struct bus *bus_open_memory(const struct bus_conf *conf, struct bus_memory *m, s
     b->shares = mem_zeroed((size_t)in->partition_count, sizeof *b->shares);
     for (int p = 0; p < in->partition_count; p++) b->shares[p].done = -1;
     b->watched = watched;
-    if (watched) b->watch_next = mem_zeroed((size_t)watched->partition_count, sizeof *b->watch_next);
+    if (watched)
+        b->watch_next = mem_zeroed((size_t)watched->partition_count, sizeof *b->watch_next);
     return &b->base;
 }

@@ -1,5 +1,6 @@
 /*
- * ops: what an implementation of bus.h brings. Its own struct begins with a struct bus. Internal to lib/bus.
+ * ops: what an implementation of bus.h brings. Its own struct begins with a struct bus. Internal to
+ * lib/bus.
  */
 #ifndef DARKROOM_BUS_OPS_H
 #define DARKROOM_BUS_OPS_H
@@ -7,7 +8,8 @@
 #include "lib/bus/bus.h"
 
 struct bus_ops {
-    enum err_kind (*poll)(struct bus *b, const struct bus_limits *l, struct records *r, struct err *e);
+    enum err_kind (*poll)(struct bus *b, const struct bus_limits *l, struct records *r,
+                          struct err *e);
     enum err_kind (*hand_over)(struct bus *b, const struct record *out, size_t n, struct err *e);
     enum err_kind (*settle)(struct bus *b, int wait_ms, struct err *e);
     bool (*busy)(const struct bus *b);

@@ -1,16 +1,17 @@
 /*
- * bus_contract: what every implementation of bus.h keeps, as tests. A world brings an implementation: the
- * memory log, or a real broker. Every test has topics, a group and instances of its own, and takes
- * ERR_AGAIN for an answer where a broker may give it: it rewinds and goes on, as a stage does.
+ * bus_contract: what every implementation of bus.h keeps, as tests. A world brings an
+ * implementation: the memory log, or a real broker. Every test has topics, a group and instances of
+ * its own, and takes ERR_AGAIN for an answer where a broker may give it: it rewinds and goes on, as
+ * a stage does.
  */
 #ifndef DARKROOM_TESTS_FLOW_BUS_CONTRACT_H
 #define DARKROOM_TESTS_FLOW_BUS_CONTRACT_H
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include "lib/base/clock.h"
 #include "lib/bus/bus.h"
@@ -29,10 +30,11 @@ struct world {
     /* Committed records of a topic, partition after partition, borrowed until the next call. */
     size_t (*committed)(struct world *w, const char *topic, struct record *out, size_t max);
     int64_t (*lag)(struct world *w, const char *group, const char *topic);
-    /* A process takes at least n records of in, hands one output for each over to out, and is killed at
-       that moment: its transaction may be open, or just committed. */
+    /* A process takes at least n records of in, hands one output for each over to out, and is
+       killed at that moment: its transaction may be open, or just committed. */
     void (*die)(struct world *w, const struct bus_conf *conf, const char *out, size_t n);
-    /* The bus makes no call for so long that the group gives it up (or: it will, while others poll). */
+    /* The bus makes no call for so long that the group gives it up (or: it will, while others
+     * poll). */
     void (*stop)(struct world *w, struct bus *b);
 };
 
@@ -53,8 +55,12 @@ static struct bus_conf contract_begin(void **state, int in_partitions, int out_p
     contract_world->topic(contract_world, contract_in, in_partitions);
     contract_world->topic(contract_world, contract_out, out_partitions);
     return (struct bus_conf){
-        .group = contract_group, .instance = "one", .in = contract_in,
-        .delivery = BUS_EXACTLY_ONCE, .lanes = 1, .queue_bytes = 16 << 20,
+        .group = contract_group,
+        .instance = "one",
+        .in = contract_in,
+        .delivery = BUS_EXACTLY_ONCE,
+        .lanes = 1,
+        .queue_bytes = 16 << 20,
     };
 }
 
@@ -70,7 +76,8 @@ static void contract_append(int from, int to) {
         char key[16], value[16];
         snprintf(key, sizeof key, "k%d", i % 7);
         snprintf(value, sizeof value, "%d", i);
-        struct record r = {.topic = contract_in, .key = bytes_of(key), .value = bytes_of(value), .time_ms = -1};
+        struct record r = {
+            .topic = contract_in, .key = bytes_of(key), .value = bytes_of(value), .time_ms = -1};
         contract_world->append(contract_world, &r);
     }
     contract_world->appended(contract_world);
@@ -81,7 +88,8 @@ static int64_t contract_deadline(void) {
 }
 
 static void contract_in_time(int64_t deadline, const char *what) {
-    if (clock_monotonic_us() > deadline) fail_msg("no %s in time; last: %s", what, contract_err.text);
+    if (clock_monotonic_us() > deadline)
+        fail_msg("no %s in time; last: %s", what, contract_err.text);
 }
 
 static void contract_rewind(struct bus *b) {
@@ -93,7 +101,8 @@ static void contract_rewind(struct bus *b) {
 }
 
 static enum err_kind contract_poll(struct bus *b, size_t max, struct records *r) {
-    struct bus_limits l = {.max_records = max, .max_bytes = 1 << 20, .wait_ms = contract_world->wait_ms};
+    struct bus_limits l = {
+        .max_records = max, .max_bytes = 1 << 20, .wait_ms = contract_world->wait_ms};
     enum err_kind kind = bus_poll(b, &l, r, &contract_err);
     if (kind) {
         assert_int_equal(kind, ERR_AGAIN);
@@ -124,7 +133,8 @@ static void contract_join(struct bus *b) {
 static enum err_kind contract_pass(struct bus *b, const struct records *r) {
     struct record *out = mem_zeroed(r->count + 1, sizeof *out);
     for (size_t i = 0; i < r->count; i++)
-        out[i] = (struct record){.topic = contract_out, .key = r->list[i].key, .value = r->list[i].value, .time_ms = -1};
+        out[i] = (struct record){
+            .topic = contract_out, .key = r->list[i].key, .value = r->list[i].value, .time_ms = -1};
     enum err_kind kind = bus_hand_over(b, out, r->count, &contract_err);
     free(out);
     return kind;
@@ -179,8 +189,10 @@ static void contract_all_once(int n) {
 
 /* The hand-over is refused, at once or when it commits. */
 static void contract_refused(struct bus *b, const struct records *r) {
-    if (!contract_pass(b, r)) assert_int_equal(bus_settle(b, -1, &contract_err), ERR_AGAIN);
-    else assert_int_equal(contract_err.kind, ERR_AGAIN);
+    if (!contract_pass(b, r))
+        assert_int_equal(bus_settle(b, -1, &contract_err), ERR_AGAIN);
+    else
+        assert_int_equal(contract_err.kind, ERR_AGAIN);
 }
 
 static void contract_keeps_order(void **state) {
@@ -190,7 +202,8 @@ static void contract_keeps_order(void **state) {
     struct bus *b = contract_open(&conf);
     struct records r = contract_take(b, 500);
     int64_t next[3] = {0};
-    for (size_t i = 0; i < r.count; i++) assert_int_equal(r.list[i].offset, next[r.list[i].partition]++);
+    for (size_t i = 0; i < r.count; i++)
+        assert_int_equal(r.list[i].offset, next[r.list[i].partition]++);
     contract_rewind(b);
     contract_drain(&b, 1, 17);
     bus_close(b);
@@ -269,9 +282,11 @@ static void contract_idles_without_lag(void **state) {
     after.group = "contract.after";
     struct bus *c = contract_open(&after);
     int64_t end = contract_deadline();
-    while (contract_world->lag(contract_world, after.group, after.in)) { /* markers stand behind the last record */
+    while (contract_world->lag(contract_world, after.group,
+                               after.in)) { /* markers stand behind the last record */
         struct records r;
-        if (!contract_poll(c, 100, &r) && r.count && bus_hand_over(c, NULL, 0, &contract_err)) contract_rewind(c);
+        if (!contract_poll(c, 100, &r) && r.count && bus_hand_over(c, NULL, 0, &contract_err))
+            contract_rewind(c);
         contract_in_time(end, "lag of 0");
     }
     struct bus_state s, later;
@@ -422,10 +437,17 @@ static void contract_watches(void **state) {
 static void contract_tells_null_from_empty(void **state) {
     struct bus_conf conf = contract_begin(state, 1, 1);
     struct header headers[] = {
-        {BYTES("a"), BYTES("1")}, {BYTES("a"), BYTES("2")}, {BYTES("null"), {0}}, {BYTES("empty"), BYTES("")},
+        {BYTES("a"), BYTES("1")},
+        {BYTES("a"), BYTES("2")},
+        {BYTES("null"), {0}},
+        {BYTES("empty"), BYTES("")},
     };
     struct record in[] = {
-        {.topic = contract_in, .value = BYTES("v"), .headers = headers, .header_count = 4, .time_ms = 1234567890123},
+        {.topic = contract_in,
+         .value = BYTES("v"),
+         .headers = headers,
+         .header_count = 4,
+         .time_ms = 1234567890123},
         {.topic = contract_in, .key = BYTES(""), .time_ms = -1},
         {.topic = contract_in, .key = BYTES("\0k"), .value = BYTES(""), .time_ms = -1},
     };
@@ -454,8 +476,10 @@ static void contract_tells_null_from_empty(void **state) {
             assert_true(bytes_equal(x->headers[h].value, headers[h].value));
             assert_int_equal(!x->headers[h].value.data, !headers[h].value.data);
         }
-        if (in[i].time_ms >= 0) assert_int_equal(x->time_ms, in[i].time_ms);
-        else assert_true(x->time_ms > 1600000000000);
+        if (in[i].time_ms >= 0)
+            assert_int_equal(x->time_ms, in[i].time_ms);
+        else
+            assert_true(x->time_ms > 1600000000000);
     }
 }
 
@@ -464,7 +488,8 @@ static void contract_keeps_limits(void **state) {
     static char body[4000];
     memset(body, 'x', sizeof body);
     for (int i = 0; i < 40; i++) {
-        struct record r = {.topic = contract_in, .value = {body, i == 20 ? 4000 : 500}, .time_ms = -1};
+        struct record r = {
+            .topic = contract_in, .value = {body, i == 20 ? 4000 : 500}, .time_ms = -1};
         contract_world->append(contract_world, &r);
     }
     contract_world->appended(contract_world);
@@ -476,7 +501,8 @@ static void contract_keeps_limits(void **state) {
     }
     assert_int_equal(r.bytes, 20 * 500);
     assert_int_equal(bus_hand_over(b, NULL, 0, &contract_err), ERR_NONE);
-    struct bus_limits narrow = {.max_records = 100, .max_bytes = 1600, .wait_ms = contract_world->wait_ms};
+    struct bus_limits narrow = {
+        .max_records = 100, .max_bytes = 1600, .wait_ms = contract_world->wait_ms};
     size_t total = 20;
     for (int64_t end = contract_deadline(); total < 40;) {
         assert_int_equal(bus_poll(b, &narrow, &r, &contract_err), ERR_NONE);
@@ -539,15 +565,18 @@ static void contract_delivers_at_least_once(void **state) {
 }
 
 #define CONTRACT_TESTS                                                                             \
-    cmocka_unit_test(contract_keeps_order), cmocka_unit_test(contract_shows_nothing_before_the_commit), \
-    cmocka_unit_test(contract_rewinds_to_the_commit),                                              \
-    cmocka_unit_test(contract_commits_positions_without_outputs),                                  \
-    cmocka_unit_test(contract_commits_first_positions), cmocka_unit_test(contract_idles_without_lag), \
-    cmocka_unit_test(contract_shares_partitions), cmocka_unit_test(contract_survives_kills),       \
-    cmocka_unit_test(contract_fences_the_same_instance), cmocka_unit_test(contract_refuses_a_zombie), \
-    cmocka_unit_test(contract_keeps_notes), cmocka_unit_test(contract_watches),                    \
-    cmocka_unit_test(contract_tells_null_from_empty), cmocka_unit_test(contract_keeps_limits),     \
-    cmocka_unit_test(contract_refuses_what_is_too_long), cmocka_unit_test(contract_stays_alive),   \
-    cmocka_unit_test(contract_delivers_at_least_once)
+    cmocka_unit_test(contract_keeps_order),                                                        \
+        cmocka_unit_test(contract_shows_nothing_before_the_commit),                                \
+        cmocka_unit_test(contract_rewinds_to_the_commit),                                          \
+        cmocka_unit_test(contract_commits_positions_without_outputs),                              \
+        cmocka_unit_test(contract_commits_first_positions),                                        \
+        cmocka_unit_test(contract_idles_without_lag),                                              \
+        cmocka_unit_test(contract_shares_partitions), cmocka_unit_test(contract_survives_kills),   \
+        cmocka_unit_test(contract_fences_the_same_instance),                                       \
+        cmocka_unit_test(contract_refuses_a_zombie), cmocka_unit_test(contract_keeps_notes),       \
+        cmocka_unit_test(contract_watches), cmocka_unit_test(contract_tells_null_from_empty),      \
+        cmocka_unit_test(contract_keeps_limits),                                                   \
+        cmocka_unit_test(contract_refuses_what_is_too_long),                                       \
+        cmocka_unit_test(contract_stays_alive), cmocka_unit_test(contract_delivers_at_least_once)
 
 #endif

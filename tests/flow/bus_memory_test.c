@@ -53,8 +53,15 @@ static void stop(struct world *w, struct bus *b) {
 }
 
 static struct memory_world memory_world = {
-    .world = {.patience_s = 5, .open = open_, .topic = topic, .append = append, .appended = appended,
-              .committed = committed, .lag = lag, .die = die, .stop = stop},
+    .world = {.patience_s = 5,
+              .open = open_,
+              .topic = topic,
+              .append = append,
+              .appended = appended,
+              .committed = committed,
+              .lag = lag,
+              .die = die,
+              .stop = stop},
 };
 
 static int setup(void **state) {
@@ -139,7 +146,8 @@ static void crashes_anywhere_are_survived(void **state) {
             int i = dice >> 30 & 1;
             struct records r;
             struct bus_limits l = {.max_records = 1 + (dice >> 8) % 13, .max_bytes = 1 << 20};
-            if (bus_poll(list[i], &l, &r, &contract_err) || (r.count && contract_pass(list[i], &r))) {
+            if (bus_poll(list[i], &l, &r, &contract_err) ||
+                (r.count && contract_pass(list[i], &r))) {
                 assert_int_equal(contract_err.kind, ERR_AGAIN);
                 if (bus_rewind(list[i], &contract_err)) memory_expire(memory_world.log);
             }

@@ -1,6 +1,6 @@
 /*
- * The bus keeps its contract on a real broker, at DARKROOM_KAFKA_BOOTSTRAP_SERVERS. Killed processes are
- * this program again, as a worker:
+ * The bus keeps its contract on a real broker, at DARKROOM_KAFKA_BOOTSTRAP_SERVERS. Killed
+ * processes are this program again, as a worker:
  *
  *     bus_kafka_test worker IN OUT GROUP INSTANCE LANES at-least-once|exactly-once RECORDS
  *
@@ -59,7 +59,8 @@ static struct record keep(const struct record *r, const char *name) {
     struct record c = *r;
     struct header *headers = arena_alloc(&found, (r->header_count + 1) * sizeof *headers);
     for (size_t i = 0; i < r->header_count; i++)
-        headers[i] = (struct header){arena_copy(&found, r->headers[i].name), arena_copy(&found, r->headers[i].value)};
+        headers[i] = (struct header){arena_copy(&found, r->headers[i].name),
+                                     arena_copy(&found, r->headers[i].value)};
     c.topic = name;
     c.key = arena_copy(&found, r->key);
     c.value = arena_copy(&found, r->value);
@@ -72,7 +73,8 @@ static size_t committed(struct world *w, const char *name, struct record *out, s
     bool got, at_end = false;
     (void)w;
     arena_reset(&found);
-    struct reader *reader = reader_open(properties, property_count, name, READER_BEGINNING, &contract_err);
+    struct reader *reader =
+        reader_open(properties, property_count, name, READER_BEGINNING, &contract_err);
     assert_non_null(reader);
     for (int64_t end = contract_deadline(); !at_end;) {
         struct record r;
@@ -95,7 +97,8 @@ static int64_t lag(struct world *w, const char *group, const char *name) {
     int64_t sum = 0;
     (void)w;
     must(admin_positions(admin, group, name, &list, &n, &contract_err));
-    for (size_t i = 0; i < n; i++) sum += list[i].end - (list[i].committed < 0 ? list[i].begin : list[i].committed);
+    for (size_t i = 0; i < n; i++)
+        sum += list[i].end - (list[i].committed < 0 ? list[i].begin : list[i].committed);
     free(list);
     return sum;
 }
@@ -106,8 +109,9 @@ static pid_t run_worker(const struct bus_conf *conf, const char *out, size_t rec
     snprintf(count, sizeof count, "%zu", records);
     pid_t pid = fork();
     if (pid) return pid;
-    execl("/proc/self/exe", "bus_kafka_test", "worker", conf->in, out, conf->group, conf->instance, lanes,
-          conf->delivery == BUS_EXACTLY_ONCE ? "exactly-once" : "at-least-once", count, (char *)NULL);
+    execl("/proc/self/exe", "bus_kafka_test", "worker", conf->in, out, conf->group, conf->instance,
+          lanes, conf->delivery == BUS_EXACTLY_ONCE ? "exactly-once" : "at-least-once", count,
+          (char *)NULL);
     _exit(127);
 }
 
@@ -126,8 +130,16 @@ static void stop(struct world *w, struct bus *b) {
 }
 
 static struct world world = {
-    .wait_ms = 20, .patience_s = 60, .open = open_, .topic = topic, .append = append, .appended = appended,
-    .committed = committed, .lag = lag, .die = die, .stop = stop,
+    .wait_ms = 20,
+    .patience_s = 60,
+    .open = open_,
+    .topic = topic,
+    .append = append,
+    .appended = appended,
+    .committed = committed,
+    .lag = lag,
+    .die = die,
+    .stop = stop,
 };
 
 static int setup(void **state) {
@@ -148,7 +160,11 @@ static int teardown(void **state) {
 /* A worker that lives until it is killed. */
 static _Noreturn void worker(char **argv) {
     struct bus_conf conf = {
-        .in = argv[0], .group = argv[2], .instance = argv[3], .lanes = atoi(argv[4]), .queue_bytes = 16 << 20,
+        .in = argv[0],
+        .group = argv[2],
+        .instance = argv[3],
+        .lanes = atoi(argv[4]),
+        .queue_bytes = 16 << 20,
         .delivery = strcmp(argv[5], "at-least-once") ? BUS_EXACTLY_ONCE : BUS_AT_LEAST_ONCE,
     };
     size_t most = strtoul(argv[6], NULL, 10);
@@ -158,8 +174,10 @@ static _Noreturn void worker(char **argv) {
     for (;;) {
         struct records r;
         if (contract_poll(b, most ? most : 100, &r) || r.count < (most ? most : 1)) continue;
-        if (contract_pass(b, &r)) contract_rewind(b);
-        else if (most) raise(SIGKILL);
+        if (contract_pass(b, &r))
+            contract_rewind(b);
+        else if (most)
+            raise(SIGKILL);
     }
 }
 
@@ -184,7 +202,8 @@ static void many_kills_lose_and_double_nothing(void **state) {
         waitpid(pids[k], NULL, 0);
         pids[k] = run_worker(&conf, contract_out, 0);
     }
-    for (int64_t end = contract_deadline() + 60000000; lag(&world, contract_group, contract_in); clock_sleep_ms(200))
+    for (int64_t end = contract_deadline() + 60000000; lag(&world, contract_group, contract_in);
+         clock_sleep_ms(200))
         contract_in_time(end, "end of the input");
     for (int i = 0; i < 2; i++) {
         kill(pids[i], SIGKILL);
@@ -229,9 +248,15 @@ static void absent_broker_is_said(void **state) {
 
 static void refuses_properties_that_break_the_contract(void **state) {
     static const struct bus_property wrong[] = {
-        {"enable.auto.commit", "true"}, {"isolation.level", "read_uncommitted"}, {"transactional.id", "x"},
-        {"group.id", "x"}, {"enable.idempotence", "false"}, {"auto.offset.reset", "latest"},
-        {"enable.auto.offset.store", "true"}, {"no.such.property", "1"}, {"linger.ms", "never"},
+        {"enable.auto.commit", "true"},
+        {"isolation.level", "read_uncommitted"},
+        {"transactional.id", "x"},
+        {"group.id", "x"},
+        {"enable.idempotence", "false"},
+        {"auto.offset.reset", "latest"},
+        {"enable.auto.offset.store", "true"},
+        {"no.such.property", "1"},
+        {"linger.ms", "never"},
     };
     struct bus_conf conf = contract_begin(state, 1, 1);
     conf.property_count = 1;
