@@ -7,11 +7,13 @@
 #ifndef DARKROOM_TESTS_FLOW_BUS_CONTRACT_H
 #define DARKROOM_TESTS_FLOW_BUS_CONTRACT_H
 
-#include <cmocka.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h> /* wants those above */
 
 #include "lib/base/clock.h"
 #include "lib/bus/bus.h"
