@@ -12,10 +12,11 @@
 
 /* Carried from input to output untouched: W3C trace context, as plain headers and as CloudEvents
    extensions, and the correlation ids in use. */
-static const char *const carried[] = {"traceparent",      "tracestate",     "baggage",
-                                      "ce_traceparent",   "ce_tracestate",  "correlation-id",
-                                      "correlationId",    "correlation_id", "ce_correlationid",
-                                      "kafka_correlationId"};
+#define NAME(text) {text, sizeof text - 1}
+static const struct bytes carried[] = {NAME("traceparent"),    NAME("tracestate"),     NAME("baggage"),
+                                       NAME("ce_traceparent"), NAME("ce_tracestate"),  NAME("correlation-id"),
+                                       NAME("correlationId"),  NAME("correlation_id"), NAME("ce_correlationid"),
+                                       NAME("kafka_correlationId")};
 enum { CARRIED = sizeof carried / sizeof *carried, ATTRIBUTES = 12, MAX_CARRIED = 16 };
 
 bool event_model_is_valid(struct bytes model) {
@@ -62,13 +63,13 @@ static struct bytes either(struct bytes first, struct bytes second) {
 enum err_kind event_read(const struct record *r, struct arena *a, struct event *ev, struct err *e) {
     struct bytes version = {0}, id = {0}, source = {0}, subject = {0}, model = {0}, label = {0};
     struct bytes plain_label = {0}, filename = {0}, time = {0}, expiry = {0}, shape = {0};
-    const struct { const char *name; struct bytes *to; } wanted[] = {
-        {"ce_specversion", &version}, {"ce_id", &id}, {"ce_source", &source}, {"ce_subject", &subject},
-        {"ce_model", &model}, {"ce_label", &label}, {"label", &plain_label}, {"filename", &filename},
-        {"ce_time", &time}, {"ce_expirytime", &expiry}, {"ce_shape", &shape}};
+    const struct { struct bytes name; struct bytes *to; } wanted[] = {
+        {NAME("ce_specversion"), &version}, {NAME("ce_id"), &id}, {NAME("ce_source"), &source}, {NAME("ce_subject"), &subject},
+        {NAME("ce_model"), &model}, {NAME("ce_label"), &label}, {NAME("label"), &plain_label}, {NAME("filename"), &filename},
+        {NAME("ce_time"), &time}, {NAME("ce_expirytime"), &expiry}, {NAME("ce_shape"), &shape}};
     for (size_t i = r->header_count; i-- > 0;) /* backwards: the first of a repeated header counts */
         for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++)
-            if (bytes_is(r->headers[i].name, wanted[k].name)) {
+            if (bytes_equal(r->headers[i].name, wanted[k].name)) {
                 *wanted[k].to = r->headers[i].value;
                 break;
             }
@@ -113,7 +114,7 @@ void event_write(const struct event *ev, const struct record *from, struct arena
     size_t most = n + MAX_CARRIED;
     for (size_t i = 0; from && i < from->header_count && n < most; i++)
         for (size_t k = 0; k < CARRIED; k++)
-            if (bytes_is(from->headers[i].name, carried[k])) {
+            if (bytes_equal(from->headers[i].name, carried[k])) {
                 h[n++] = from->headers[i];
                 break;
             }

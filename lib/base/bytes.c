@@ -37,14 +37,6 @@ struct bytes bytes_of(const char *text) {
     return (struct bytes){text, text ? strlen(text) : 0};
 }
 
-bool bytes_equal(struct bytes a, struct bytes b) {
-    return a.len == b.len && (!a.len || memcmp(a.data, b.data, a.len) == 0);
-}
-
-bool bytes_is(struct bytes a, const char *text) {
-    return bytes_equal(a, bytes_of(text));
-}
-
 bool bytes_is_clean_text(struct bytes a) {
     const unsigned char *p = a.data, *end = p + a.len;
     while (p < end) {

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Never NULL; freed with free(). mem_zeroed clears n * size bytes and refuses an overflow. */
 void *mem_alloc(size_t n);
@@ -24,8 +25,13 @@ struct bytes {
 };
 #define BYTES(literal) ((struct bytes){literal, sizeof(literal) - 1})
 struct bytes bytes_of(const char *text); /* NULL gives absent */
-bool bytes_equal(struct bytes a, struct bytes b);
-bool bytes_is(struct bytes a, const char *text);
+static inline bool bytes_equal(struct bytes a, struct bytes b) {
+    return a.len == b.len && (!a.len || memcmp(a.data, b.data, a.len) == 0);
+}
+/* Inline, so that the length of a literal is known before anything is read. */
+static inline bool bytes_is(struct bytes a, const char *text) {
+    return bytes_equal(a, (struct bytes){text, strlen(text)});
+}
 /* Valid UTF-8 without control characters (C0, DEL, C1): fit for logs, terminals, CSV and JSON. */
 bool bytes_is_clean_text(struct bytes a);
 
