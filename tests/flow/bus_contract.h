@@ -7,7 +7,6 @@
 #ifndef DARKROOM_TESTS_FLOW_BUS_CONTRACT_H
 #define DARKROOM_TESTS_FLOW_BUS_CONTRACT_H
 
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
