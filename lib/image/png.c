@@ -1,3 +1,4 @@
+/* png.c: libpng with memory of our own on the stack, and every exit in one place: setjmp alone returns. */
 #include "lib/image/png.h"
 
 #include <png.h>

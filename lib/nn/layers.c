@@ -1,3 +1,4 @@
+/* layers.c: what all layers share: aligned arrays, threads in step, bias, ReLU, softmax. */
 #include "lib/nn/layers.h"
 
 #include "lib/base/bytes.h"

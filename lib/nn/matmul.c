@@ -1,3 +1,4 @@
+/* matmul.c: OpenBLAS, one thread, and the choice of its kernels by executing the program again. */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/nn/matmul.h"
 

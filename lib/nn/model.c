@@ -1,3 +1,4 @@
+/* model.c: a model to and from safetensors; reading checks everything against the layers it names. */
 #include "lib/nn/model.h"
 
 #include "lib/base/json.h"

@@ -1,3 +1,4 @@
+/* net.c: shapes and layout of a net when it is made; the forward pass is a walk over its layers. */
 #include "lib/nn/net.h"
 
 #include "lib/base/bytes.h"

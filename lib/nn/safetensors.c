@@ -1,3 +1,4 @@
+/* safetensors.c: the format, written in one pass; reading trusts no number of the header. */
 #include "lib/nn/safetensors.h"
 
 #include "lib/base/json.h"

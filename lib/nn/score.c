@@ -1,3 +1,4 @@
+/* score.c: metrics from probabilities. AUC sorts each class's column once. */
 #include "lib/nn/score.h"
 
 #include "lib/base/bytes.h"

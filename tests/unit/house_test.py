@@ -27,7 +27,7 @@ FLOORS = {
     "workers": BELOW_WORKERS,
     "lib/stage": {"lib/bus", "lib/base", "proto"},
     "lib/learn": {"lib/kv", "lib/nn", "lib/image", "lib/base", "proto"},
-    "lib/client": {"lib/bus", "lib/learn", "lib/kv", "lib/base", "proto"},
+    "lib/client": {"lib/bus", "lib/learn", "lib/kv", "lib/image", "lib/base", "proto"},
     "proto": {"lib/base"},
     "lib/image": {"lib/base"},
     "lib/nn": {"lib/base"},
@@ -154,6 +154,16 @@ def check_reasons(root):
            [f"proto/README.md: there is no reason {name}" for name in said if name not in code]
 
 
+def check_spec(root):
+    """README.md has a row for every field of a model's spec."""
+    table = (root / "lib/learn/spec.c").read_text()
+    fields = re.findall(r'^    \{"([\w.]+)", SETTING_\w+, AT\(\w+\), "([^"]*)", "([^"]*)", (NULL|"[^"]*"),', table, re.M)
+    page = (root / "README.md").read_text()
+    wanted = [f"| `{name}` | `{preset}` | {what}{'' if allowed == 'NULL' else ': ' + allowed.strip(chr(34)).replace('|', ' or ')} |"
+              for name, preset, what, allowed in fields]
+    return ["lib/learn/spec.c: no fields found"] * (not fields) + [f"README.md: no row {row}" for row in wanted if row not in page]
+
+
 def rows(text):
     """The rows of a Markdown table, without its rule, blanks evened out."""
     return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()
@@ -251,6 +261,12 @@ class House(unittest.TestCase):
 
     def test_workers_planted(self):
         self.planted(check_workers, "workers/extra.c", lambda old: 'int f(void) { return getenv("X") != 0; }\n')
+
+    def test_spec(self):
+        self.fine(check_spec)
+
+    def test_spec_planted(self):
+        self.planted(check_spec, "README.md", lambda old: old.replace("`batch.count`", "`batch.size`"))
 
     def test_openings(self):
         self.fine(check_openings)
