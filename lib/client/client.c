@@ -116,10 +116,25 @@ enum err_kind client_reach(const struct client *c, enum topic t, struct err *e) 
     struct admin *a = admin_open(c->properties, c->property_count, e);
     if (!a) return e->kind;
     struct admin_topic topic = {.name = topic_name(t), .partitions = 1};
-    if (admin_inspect(a, &topic, 1, NULL, NULL, e)) err_in(e, "Kafka at %s", client_servers(c));
-    else if (!topic.exists) err_fatal(e, "Kafka at %s has no topic %s: `darkroom topics create` makes it", client_servers(c), topic.name);
+    if (!admin_inspect(a, &topic, 1, NULL, NULL, e) && !topic.exists)
+        err_fatal(e, "Kafka at %s has no topic %s: `darkroom topics create` makes it", client_servers(c), topic.name);
     admin_close(a);
     return e->kind;
+}
+
+struct reader *client_follow(const struct client *c, enum topic t, enum reader_from from, struct err *e) {
+    struct reader *r = reader_open(c->properties, c->property_count, topic_name(t), from, e);
+    int64_t deadline = clock_monotonic_us() + 10 * 1000000LL;
+    if (!r) return NULL;
+    while (reader_ready(r, 2000, e)) {
+        if (e->kind == ERR_FATAL || client_stopped() || clock_monotonic_us() > deadline) {
+            reader_close(r);
+            return NULL;
+        }
+        err_clear(e);
+        clock_sleep_ms(100);
+    }
+    return r;
 }
 
 int64_t client_due(int64_t start_us, int64_t n, int64_t rate) {

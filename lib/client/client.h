@@ -7,7 +7,7 @@
 #define DARKROOM_CLIENT_CLIENT_H
 
 #include "lib/base/settings.h"
-#include "lib/bus/publisher.h"
+#include "lib/bus/reader.h"
 #include "proto/topics.h"
 
 /* Exit codes, of every command. */
@@ -53,6 +53,10 @@ const char *client_servers(const struct client *c); /* bootstrap.servers, for me
 
 /* The broker answers and has the topic, or ERR_FATAL says what to do. */
 enum err_kind client_reach(const struct client *c, enum topic t, struct err *e) MUST_CHECK;
+
+/* A reader of the topic with its positions taken. NULL: ERR_AGAIN when the broker does not give them within
+   ten seconds, as it may not while topics are new or leaders move; ERR_FATAL. */
+struct reader *client_follow(const struct client *c, enum topic t, enum reader_from from, struct err *e);
 
 /* Microseconds until the n-th of `rate` things a second is due; 0: now. rate 0 is no limit. */
 int64_t client_due(int64_t start_us, int64_t n, int64_t rate);

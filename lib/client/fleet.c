@@ -4,7 +4,6 @@
 #include "lib/client/fleet.h"
 
 #include "lib/base/clock.h"
-#include "lib/bus/reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,13 +37,12 @@ static int by_model(const void *a, const void *b) {
 }
 
 enum err_kind fleet_deployed(const struct client *c, struct arena *a, struct deployed **out, size_t *n, struct err *e) {
-    struct reader *reader = reader_open(c->properties, c->property_count, topic_name(MODELS_DEPLOYED), READER_BEGINNING, e);
+    struct reader *reader = client_follow(c, MODELS_DEPLOYED, READER_BEGINNING, e);
     int64_t deadline = clock_monotonic_us() + 10 * 1000000LL;
     struct deployed *list = NULL;
     bool end = false;
     *n = 0;
-    if (reader) (void)!reader_ready(reader, 10000, e);
-    while (!e->kind && !end) {
+    while (reader && !e->kind && !end) {
         struct record r;
         bool got = false;
         if (reader_poll(reader, 20, &r, &got, e)) break;

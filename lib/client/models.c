@@ -35,8 +35,7 @@ static enum err_kind open_shelf(const struct client *c, struct shelf *s, struct 
     if (!s->redis) return e->kind;
     s->images = images_open(s->redis, c->prefix);
     s->registry = registry_open(s->redis, c->prefix);
-    if (fleet_deployed(c, &s->arena, &s->deployed, &s->deployed_count, e)) err_in(e, "Kafka at %s", client_servers(c));
-    return e->kind;
+    return fleet_deployed(c, &s->arena, &s->deployed, &s->deployed_count, e);
 }
 
 static void close_shelf(struct shelf *s) {

@@ -7,7 +7,7 @@
  */
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
-#include "lib/bus/reader.h"
+#include "lib/bus/publisher.h"
 #include "lib/client/client.h"
 #include "lib/client/fleet.h"
 #include "lib/client/show.h"
@@ -77,6 +77,17 @@ static void not_accepted(void *ctx, uint64_t tag, const struct err *why) {
 }
 
 /* ---- requests ---- */
+
+/* Latency counts here: what is sent goes at once, unless the user's own properties say otherwise. */
+static struct publisher *open_publisher(struct predicting *p, struct err *e) {
+    size_t n = p->c->property_count;
+    struct bus_property *all = mem_zeroed(n + 1, sizeof *all);
+    all[0] = (struct bus_property){"linger.ms", "1"};
+    memcpy(all + 1, p->c->properties, n * sizeof *all);
+    struct publisher *publisher = publisher_open(all, n + 1, not_accepted, p, e);
+    free(all);
+    return publisher;
+}
 
 /* ERR_BAD: this image cannot be sent, the rest can. */
 static enum err_kind send_request(struct predicting *p, size_t i, struct err *e) {
@@ -350,20 +361,22 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     }
     name_the_run(&p);
     if (!e.kind && !client_reach(c, PREDICTIONS_REQUESTS, &e) && !client_reach(c, PREDICTIONS_RESULTS, &e)) {
-        p.reader = reader_open(c->properties, c->property_count, topic_name(PREDICTIONS_RESULTS), READER_END, &e);
-        p.publisher = p.reader ? publisher_open(c->properties, c->property_count, not_accepted, &p, &e) : NULL;
+        p.reader = client_follow(c, PREDICTIONS_RESULTS, READER_END, &e);
+        p.publisher = p.reader ? open_publisher(&p, &e) : NULL;
     }
-    if (p.publisher && !reader_ready(p.reader, 10000, &e)) {
+    if (p.publisher) {
         progress_begin("predict", (int64_t)p.source.count);
         (void)!exchange(&p, &e);
         progress_end();
+        struct err late = {0}; /* an answer may be here before the request's acknowledgement */
+        if (!e.kind) (void)!publisher_flush(p.publisher, 2000, &late);
         if (p.o->summary) print_summary(&p);
     }
     int64_t missing = p.sent - p.answered;
-    bool timed_out = e.kind == ERR_AGAIN;
+    bool timed_out = missing > 0 && e.kind == ERR_AGAIN;
     if (e.kind) client_fail(c, &e);
     if (missing > 0) client_say(c, "%lld of %lld answers are missing", (long long)missing, (long long)p.sent);
-    if (timed_out && missing > 0) say_who_is_missing(&p);
+    if (timed_out) say_who_is_missing(&p);
     if (p.skipped) client_say(c, "%lld files that do not begin as a PNG file does were left out (--all sends them)", (long long)p.skipped);
     if (p.doubled) client_say(c, "%lld answers came twice", (long long)p.doubled);
     if (p.publisher && !p.sent && !e.kind) client_say(c, "there is nothing to ask about");

@@ -7,6 +7,7 @@
  */
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
+#include "lib/bus/publisher.h"
 #include "lib/client/client.h"
 #include "lib/client/show.h"
 #include "lib/client/source.h"
@@ -174,7 +175,7 @@ static int run(struct client *c, const void *options, char **operands, int n) {
         if (!send_from(&p, 0, &e)) (void)!wait_for_acknowledgements(&p, &e);
         progress_end();
     }
-    bool stopped = client_stopped() && !p.o->watch, timed_out = e.kind == ERR_AGAIN;
+    bool stopped = client_stopped() && !p.o->watch, timed_out = p.publisher && e.kind == ERR_AGAIN;
     if (p.publisher) {
         int64_t missing = p.sent - (int64_t)publisher_acknowledged(p.publisher);
         if (missing > 0) client_say(c, "%lld images are not acknowledged", (long long)missing), p.sent -= missing;

@@ -1,7 +1,6 @@
 /*
  * results: follows what predict answers.
  */
-#include "lib/bus/reader.h"
 #include "lib/client/client.h"
 #include "lib/client/show.h"
 #include "proto/messages.h"
@@ -54,10 +53,8 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     struct buf b = {0};
     struct reader *reader = NULL;
     if (!client_reach(c, PREDICTIONS_RESULTS, &e))
-        reader = reader_open(c->properties, c->property_count, topic_name(PREDICTIONS_RESULTS),
-                             o->from_beginning ? READER_BEGINNING : READER_END, &e);
-    if (reader) (void)!reader_ready(reader, 10000, &e);
-    for (int64_t seen = 0; !e.kind && !client_stopped() && (!o->limit || seen < o->limit);) {
+        reader = client_follow(c, PREDICTIONS_RESULTS, o->from_beginning ? READER_BEGINNING : READER_END, &e);
+    for (int64_t seen = 0; reader && !e.kind && !client_stopped() && (!o->limit || seen < o->limit);) {
         struct record r;
         bool got = false;
         enum err_kind kind = reader_poll(reader, 200, &r, &got, &e);

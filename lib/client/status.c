@@ -237,8 +237,8 @@ static int run(struct client *c, const void *options, char **operands, int n) {
         if (!l.kafka.kind || !l.redis.kind) print_models(&l);
     }
     fflush(stdout);
-    if (l.kafka.kind) client_say(c, "Kafka at %s: %s", client_servers(c), l.kafka.text);
-    if (l.redis.kind) client_say(c, "Redis: %s", l.redis.text);
+    if (l.kafka.kind) client_say(c, "%s", l.kafka.text);
+    if (l.redis.kind) client_say(c, "%s", l.redis.text);
     bool failed = l.kafka.kind || l.redis.kind;
     for (int i = 0; i < FLEET_STAGES; i++) free(l.stages[i].partitions);
     free(l.models);

@@ -148,10 +148,7 @@ static int create(struct client *c, const void *options, char **operands, int n)
     if (!a) return client_fail(c, &e);
     enum err_kind kind = admin_create(a, p.topics, TOPICS, &e);
     admin_close(a);
-    if (kind) {
-        err_in(&e, "Kafka at %s", client_servers(c));
-        return client_fail(c, &e);
-    }
+    if (kind) return client_fail(c, &e);
     struct table table = table_make(topic_heads, 4);
     int failed = 0;
     for (int i = 0; i < TOPICS; i++) {
@@ -211,10 +208,7 @@ static int check(struct client *c, const void *options, char **operands, int n) 
     }
     if (table.count) table_end(&table);
     for (int i = 0; i < TOPICS; i++) buf_free(&d.of[i]);
-    if (kind) {
-        err_in(&e, "Kafka at %s", client_servers(c));
-        return client_fail(c, &e);
-    }
+    if (kind) return client_fail(c, &e);
     if (missing) client_say(c, "%d of %d topics are missing; `darkroom topics create` makes them", missing, TOPICS);
     return missing ? CLIENT_FAILED : CLIENT_DONE;
 }
