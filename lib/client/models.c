@@ -55,7 +55,7 @@ static const struct deployed *deployed_of(const struct shelf *s, struct bytes mo
 static const char *state_of(const struct deployed *d, int64_t version) {
     if (d && d->version == version) return "served";
     if (d && d->judged == version) return "judged worse";
-    if (d && version < d->judged) return "passed by";
+    if (d && version < d->judged) return "earlier";
     return "not judged yet";
 }
 

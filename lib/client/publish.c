@@ -56,12 +56,16 @@ static void not_accepted(void *ctx, uint64_t tag, const struct err *why) {
     trouble(p, tag < p->source.count ? source_name(&p->source, &p->source.images[tag]) : "a file", why->text);
 }
 
+static bool is_label(struct bytes label) {
+    return label.len && label.len <= EVENT_LABEL_MAX && bytes_is_clean_text(label);
+}
+
 /* ERR_BAD: this image cannot be sent, the rest can. */
 static enum err_kind send_image(struct publishing *p, size_t i, struct err *e) {
     const struct source_image *im = &p->source.images[i];
     if (source_read(&p->source, im, topic_info(IMAGES)->max_bytes, p->o->all, &p->file, e)) return e->kind;
     struct bytes label = p->o->label ? bytes_of(p->o->label) : source_label(&p->source, im);
-    if (label.data && (label.len > EVENT_LABEL_MAX || !label.len || !bytes_is_clean_text(label)))
+    if (label.data && !is_label(label))
         return err_bad(e, REASON_BAD_LABEL, "its folder's name is no label: 1 to %d bytes of clean UTF-8 are", EVENT_LABEL_MAX);
     char id[HASH_HEX + 1];
     struct hash h = hash_of(buf_bytes(&p->file));
@@ -162,6 +166,8 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     struct err e = {0};
     if (!event_model_is_valid(bytes_of(p.o->model)))
         return client_usage(c, "--model is \"%s\": a name has 1 to %d of a-z, 0-9, '.', '_' and '-'", p.o->model, EVENT_MODEL_MAX);
+    if (p.o->label && !is_label(bytes_of(p.o->label)))
+        return client_usage(c, "--label must be 1 to %d bytes of clean UTF-8", EVENT_LABEL_MAX);
     for (int i = 0; i < n && !e.kind && !p.o->watch; i++) (void)!source_add(&p.source, operands[i], &e);
     if (!e.kind && !client_reach(c, IMAGES, &e))
         p.publisher = publisher_open(c->properties, c->property_count, not_accepted, &p, &e);

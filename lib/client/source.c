@@ -56,10 +56,11 @@ static bool is_idx_labels(const char *path) {
 static int idx_open(const char *path, int dims, int64_t sizes[3], struct err *e) {
     unsigned char head[IDX_HEADER_MAX];
     struct stat st;
+    struct err why = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : pread(fd, head, sizeof head, 0);
     if (n < 0 || fstat(fd, &st)) err_fatal(e, "%s: %s", path, strerror(errno));
-    else if (idx_header((struct bytes){head, (size_t)n}, st.st_size, dims, sizes, e)) err_fatal(e, "%s: %s", path, e->text);
+    else if (idx_header((struct bytes){head, (size_t)n}, st.st_size, dims, sizes, &why)) err_fatal(e, "%s: %s", path, why.text);
     if (e->kind && fd >= 0) close(fd);
     return e->kind ? -1 : fd;
 }

@@ -127,6 +127,7 @@ static void idx_images_become_png_with_labels(void **state) {
     assert_int_equal(add(&s, "bare/images.idx3-ubyte", &e), ERR_NONE);
     assert_null(source_label(&s, named(&s, "images.idx3-ubyte#0")).data);
     assert_int_equal(add(&s, "short", &e), ERR_FATAL);
+    assert_non_null(strstr(e.text, "header says 3"));
     assert_int_equal(add(&s, "idx/train-labels-idx1-ubyte", &e), ERR_FATAL);
     assert_int_equal(add(&s, "nothing", &e), ERR_FATAL);
     buf_free(&b);
