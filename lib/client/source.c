@@ -4,6 +4,8 @@
 #define _DEFAULT_SOURCE
 #include "lib/client/source.h"
 
+#include "lib/base/clock.h"
+#include "lib/client/ahead.h"
 #include "lib/client/idx.h"
 #include "lib/image/png.h"
 
@@ -32,7 +34,13 @@ static uint64_t order_of(const char *name, int64_t index) {
     return h ^ h >> 33;
 }
 
+static void stop_ahead(struct source *s) {
+    ahead_stop(s->ahead);
+    s->ahead = NULL;
+}
+
 static void add(struct source *s, struct source_image im) {
+    stop_ahead(s);
     if (s->count == s->cap) {
         s->cap = s->cap ? 2 * s->cap : 1024;
         s->images = mem_resize(s->images, s->cap * sizeof *s->images);
@@ -182,15 +190,18 @@ static int by_order(const void *a, const void *b) {
 }
 
 void source_sort(struct source *s, bool shuffle) {
+    stop_ahead(s);
     if (s->count) qsort(s->images, s->count, sizeof *s->images, shuffle ? by_order : by_name);
 }
 
 void source_clear(struct source *s) {
+    stop_ahead(s);
     s->count = 0;
     arena_reset(&s->names);
 }
 
 void source_free(struct source *s) {
+    stop_ahead(s);
     for (size_t i = 0; i < s->idx_count; i++) {
         close(s->idx[i].fd);
         free(s->idx[i].labels);
@@ -238,13 +249,9 @@ static enum err_kind read_idx(struct source *s, const struct source_image *im, s
     return image_encode(&image, out, e);
 }
 
-enum err_kind source_read(struct source *s, const struct source_image *im, int64_t most, bool any,
-                          struct buf *out, struct err *e) {
+static enum err_kind read_file(const struct source_image *im, int64_t most, bool any, struct buf *out, struct err *e) {
     static const unsigned char signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     enum { FIRST = 4096 }; /* enough for many whole files */
-    buf_clear(out);
-    err_clear(e);
-    if (im->idx >= 0) return read_idx(s, im, out, e);
     struct stat st;
     int fd = open(im->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return err_bad(e, REASON_NONE, "%s", strerror(errno));
@@ -265,5 +272,25 @@ enum err_kind source_read(struct source *s, const struct source_image *im, int64
         if (n < 0) err_bad(e, REASON_NONE, "%s", strerror(errno));
     }
     close(fd);
+    return e->kind;
+}
+
+static const char *path_of(const void *ctx, size_t i) {
+    const struct source *s = ctx;
+    return s->images[i].idx < 0 ? s->images[i].path : NULL;
+}
+
+enum err_kind source_read(struct source *s, const struct source_image *im, int64_t most, bool any,
+                          struct buf *out, struct err *e) {
+    enum { TRIED = 100, SLOW_US = 150 }; /* a file that the kernel has in memory takes 10 us */
+    buf_clear(out);
+    err_clear(e);
+    if (im->idx >= 0) return read_idx(s, im, out, e);
+    size_t i = (size_t)(im - s->images);
+    int64_t start = clock_monotonic_us();
+    (void)!read_file(im, most, any, out, e);
+    s->read_us += clock_monotonic_us() - start;
+    if (s->ahead) ahead_at(s->ahead, i);
+    else if (++s->reads % TRIED == 0 && s->read_us > s->reads * SLOW_US) s->ahead = ahead_start(path_of, s, s->count, i);
     return e->kind;
 }

@@ -23,6 +23,8 @@ struct source {
     struct source_idx *idx;
     size_t idx_count;
     uint8_t *pixels; /* of one IDX image */
+    struct ahead *ahead; /* once the disk turned out to be slow */
+    int64_t reads, read_us;
 };
 
 /* An operand, with all that is below it; what begins with a dot is left out, folders behind symbolic links
