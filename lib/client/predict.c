@@ -247,7 +247,8 @@ static enum err_kind exchange(struct predicting *p, struct err *e) {
     }
     /* An answer that comes twice would come now. */
     for (int64_t end = clock_monotonic_us() + linger_us; p->sent && !client_stopped() && clock_monotonic_us() < end;)
-        if (take_answers(p, 50, e)) return e->kind;
+        if (take_answers(p, 50, e)) break;
+    err_clear(e);
     return ERR_NONE;
 }
 
