@@ -26,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASK_MS = 20000, FILES = 20000, SAMPLE_MS = 20, PARTITIONS = 8, BATCH = 2000 };
+enum { ASK_MS = 60000, FILES = 20000, SAMPLE_MS = 20, PARTITIONS = 8, BATCH = 2000 };
 
 static void check(rd_kafka_resp_err_t code, const char *what) {
     if (code) die("%s: %s", what, rd_kafka_err2str(code));
@@ -69,15 +69,24 @@ static void create(const char *brokers, const char *prefix, char **names, int n)
 static void forget(const char *brokers, const char *group) {
     rd_kafka_t *rk = bench_producer(brokers, NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    rd_kafka_DeleteGroup_t *which = rd_kafka_DeleteGroup_new(group);
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     size_t count;
-    rd_kafka_DeleteGroups(rk, &which, 1, NULL, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS);
-    if (!event) die("no answer of the broker");
-    check(rd_kafka_event_error(event), "forget");
-    const rd_kafka_group_result_t **results = rd_kafka_DeleteGroups_result_groups(rd_kafka_event_DeleteGroups_result(event), &count);
-    const rd_kafka_error_t *error = rd_kafka_group_result_error(results[0]);
-    if (error && rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND) die("%s: %s", group, rd_kafka_error_string(error));
+    /* A new broker has no coordinator for the group yet. */
+    for (int tries = 0; tries < 10 && code && code != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND; tries++) {
+        rd_kafka_DeleteGroup_t *which = rd_kafka_DeleteGroup_new(group);
+        if (tries) clock_sleep_ms(500);
+        rd_kafka_DeleteGroups(rk, &which, 1, NULL, queue);
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS);
+        if (!event) die("no answer of the broker");
+        code = rd_kafka_event_error(event);
+        if (!code) {
+            const rd_kafka_group_result_t **results = rd_kafka_DeleteGroups_result_groups(rd_kafka_event_DeleteGroups_result(event), &count);
+            code = rd_kafka_error_code(rd_kafka_group_result_error(results[0]));
+        }
+        rd_kafka_event_destroy(event);
+        rd_kafka_DeleteGroup_destroy(which);
+    }
+    if (code != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND) check(code, group);
 }
 
 /* ---- fill ---- */

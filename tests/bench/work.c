@@ -130,7 +130,7 @@ static void work_store(double seconds, const char *url, const char *prefix) {
     if (!r) die("%s", err.text);
     struct images *im = images_open(r, prefix);
     struct image_put *list = mem_zeroed(PUT, sizeof *list);
-    char (*id)[64] = mem_zeroed(PUT, sizeof *id);
+    char (*id)[HASH_HEX + 1] = mem_zeroed(PUT, sizeof *id);
     decode_us(0);
     ok(redis_ping(r, &err));
     double server = redis_used(r), client = 0;
