@@ -238,7 +238,7 @@ static int loop(struct stage_run *run, struct stage_metrics *m) {
     while (!stop) {
         if (stage_step(run, POLL_MS, &idle, &retry_ms, &e) == ERR_FATAL) {
             log_error("%s", e.text);
-            return EXIT_FATAL;
+            return stage_run_opened(run) ? EXIT_FATAL : EXIT_SETTING;
         }
         nap(m, retry_ms);
     }

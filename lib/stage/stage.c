@@ -530,6 +530,10 @@ enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *re
     return kind;
 }
 
+bool stage_run_opened(const struct stage_run *run) {
+    return run->opened;
+}
+
 void stage_run_free(struct stage_run *run) {
     struct err e;
     if (!run) return;

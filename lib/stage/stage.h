@@ -114,6 +114,8 @@ struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus 
  */
 enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms,
                          struct err *e) MUST_CHECK;
+/* Whether `open` has been through; a stage that is refused before has a setting that cannot work. */
+bool stage_run_opened(const struct stage_run *run);
 /* Finishes the hand-over under way, calls close (once open was), frees the run; the bus is the
  * caller's. */
 void stage_run_free(struct stage_run *run);
