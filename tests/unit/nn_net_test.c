@@ -285,7 +285,7 @@ static void test_gradients(void **state) {
     for (int i = 0; i < CASES; i++)
         for (int threads = 1; threads <= 3; threads += 2) {
             struct net *net = make_net(&cases[i].spec, cases[i].classes);
-            double worst = largest_gradient_error(net, 12, threads, 40);
+            double worst = largest_gradient_error(net, 12, threads, 8);
             printf("gradient  %-36s %d threads, largest relative difference %.1e\n", cases[i].name,
                    threads, worst);
             assert_true(worst < 2e-4);
@@ -295,7 +295,7 @@ static void test_gradients(void **state) {
         struct net_spec spec;
         (cnn ? net_spec_cnn : net_spec_mlp)(&spec, 28, 28, 1);
         struct net *net = make_net(&spec, 10);
-        double worst = largest_gradient_error(net, 8, 2, 4);
+        double worst = largest_gradient_error(net, 6, 2, 3);
         printf("gradient  the whole %s: largest relative difference %.1e\n", cnn ? "cnn" : "mlp",
                worst);
         assert_true(worst < 2e-4);
