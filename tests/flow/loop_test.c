@@ -52,12 +52,15 @@ static void open_worker(struct worker *w) {
     w->run = stage_run_make(w->stage, w->state, w->bus, &(struct stage_conf){0});
 }
 
+/* kill -9: nobody closes or frees anything, so the remains lie here. */
+static struct worker graveyard[1000];
+static size_t graves;
+
 static void crash_worker(struct worker *w) {
+    assert_true(graves < sizeof graveyard / sizeof *graveyard);
     memory_crash(w->bus);
     memory_expire(memory);
-    w->bus = NULL;
-    stage_run_free(w->run);
-    free(w->state);
+    graveyard[graves++] = *w;
 }
 
 static void close_worker(struct worker *w) {
