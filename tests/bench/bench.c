@@ -73,6 +73,13 @@ rd_kafka_t *bench_consumer(const char *brokers, const char *group, ...) {
     return rk;
 }
 
+/* There has to be one: without reports a transaction's flush looks only every 10 ms whether all is sent. */
+static void delivered(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque) {
+    (void)rk;
+    (void)opaque;
+    if (m->err) die("a record was not delivered: %s", rd_kafka_err2str(m->err));
+}
+
 rd_kafka_t *bench_producer(const char *brokers, ...) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     va_list more;
@@ -80,6 +87,7 @@ rd_kafka_t *bench_producer(const char *brokers, ...) {
     set(conf, "partitioner", "murmur2_random");
     set(conf, "queue.buffering.max.messages", "1000000");
     set(conf, "queue.buffering.max.kbytes", "262144");
+    rd_kafka_conf_set_dr_msg_cb(conf, delivered);
     va_start(more, brokers);
     rd_kafka_t *rk = make(RD_KAFKA_PRODUCER, conf, brokers, more);
     va_end(more);
