@@ -69,13 +69,16 @@ static void create(const char *brokers, const char *prefix, char **names, int n)
 static void forget(const char *brokers, const char *group) {
     rd_kafka_t *rk = bench_producer(brokers, NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DELETEGROUPS);
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     size_t count;
-    /* A new broker has no coordinator for the group yet. */
+    char text[256];
+    /* A new broker has no coordinator for the group yet, and the first to ask is never told that it came. */
+    rd_kafka_AdminOptions_set_request_timeout(options, 3000, text, sizeof text);
     for (int tries = 0; tries < 10 && code && code != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND; tries++) {
         rd_kafka_DeleteGroup_t *which = rd_kafka_DeleteGroup_new(group);
         if (tries) clock_sleep_ms(500);
-        rd_kafka_DeleteGroups(rk, &which, 1, NULL, queue);
+        rd_kafka_DeleteGroups(rk, &which, 1, options, queue);
         rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS);
         if (!event) die("no answer of the broker");
         code = rd_kafka_event_error(event);
