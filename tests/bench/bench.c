@@ -42,14 +42,17 @@ double seconds_used(void) {
 
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
     char text[256];
-    if (rd_kafka_conf_set(conf, name, value, text, sizeof text) != RD_KAFKA_CONF_OK) die("%s", text);
+    if (rd_kafka_conf_set(conf, name, value, text, sizeof text) != RD_KAFKA_CONF_OK)
+        die("%s", text);
 }
 
-static rd_kafka_t *make(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *brokers, va_list more) {
+static rd_kafka_t *make(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *brokers,
+                        va_list more) {
     char text[256];
     set(conf, "bootstrap.servers", brokers);
     set(conf, "socket.nagle.disable", "true");
-    for (const char *name; (name = va_arg(more, const char *));) set(conf, name, va_arg(more, const char *));
+    for (const char *name; (name = va_arg(more, const char *));)
+        set(conf, name, va_arg(more, const char *));
     rd_kafka_t *rk = rd_kafka_new(type, conf, text, sizeof text);
     if (!rk) die("%s", text);
     return rk;
@@ -73,7 +76,8 @@ rd_kafka_t *bench_consumer(const char *brokers, const char *group, ...) {
     return rk;
 }
 
-/* There has to be one: without reports a transaction's flush looks only every 10 ms whether all is sent. */
+/* There has to be one: without reports a transaction's flush looks only every 10 ms whether all is
+ * sent. */
 static void delivered(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque) {
     (void)rk;
     (void)opaque;
@@ -112,7 +116,8 @@ int bench_assign(rd_kafka_t *consumer, const char *topic, int first, int step, i
     for (int p = first; p < n; p += step) {
         int64_t begin = from, end = 0;
         if (from == RD_KAFKA_OFFSET_END) {
-            rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(consumer, topic, p, &begin, &end, ASK_MS);
+            rd_kafka_resp_err_t code =
+                rd_kafka_query_watermark_offsets(consumer, topic, p, &begin, &end, ASK_MS);
             if (code) die("%s: %s", topic, rd_kafka_err2str(code));
             begin = end;
         }
@@ -147,7 +152,8 @@ static int found(const char *path, const struct stat *st, int kind, struct FTW *
     (void)st;
     (void)at;
     if (kind != FTW_F || n < 4 || strcmp(path + n - 4, ".png") != 0) return 0;
-    if (!(path_count & (path_count + 1))) paths = mem_resize(paths, (2 * path_count + 2) * sizeof *paths);
+    if (!(path_count & (path_count + 1)))
+        paths = mem_resize(paths, (2 * path_count + 2) * sizeof *paths);
     paths[path_count++] = mem_copy(path, n);
     return 0;
 }

@@ -1,9 +1,10 @@
 /*
- * echo: the bare best case of answering requests: each record that comes is answered at once with one of so many
- * bytes and headers under its key. "plain": positions are committed behind the answers, now and then.
- * "transaction": what is there goes out in one transaction with its positions; two producers in turn, because
- * one that has just committed has to wait; nothing of the next is sent before the last commit succeeded.
- * Says "ready" when it follows the topic, and runs until it is ended.
+ * echo: the bare best case of answering requests: each record that comes is answered at once with
+ * one of so many bytes and headers under its key. "plain": positions are committed behind the
+ * answers, now and then. "transaction": what is there goes out in one transaction with its
+ * positions; two producers in turn, because one that has just committed has to wait; nothing of the
+ * next is sent before the last commit succeeded. Says "ready" when it follows the topic, and runs
+ * until it is ended.
  *
  *   echo plain|transaction BROKERS GROUP IN OUT VALUE_BYTES HEADERS HEADER_BYTES
  */
@@ -52,21 +53,25 @@ static size_t take(struct echo *s, rd_kafka_message_t **list) {
     for (int wait = 100; n < MOST; wait = 0) {
         rd_kafka_message_t *m = rd_kafka_consumer_poll(s->consumer, wait);
         if (!m) break;
-        if (m->err) rd_kafka_message_destroy(m);
-        else list[n++] = m;
+        if (m->err)
+            rd_kafka_message_destroy(m);
+        else
+            list[n++] = m;
     }
     return n;
 }
 
 static void answer(struct echo *s, rd_kafka_t *producer, const rd_kafka_message_t *m) {
     rd_kafka_headers_t *h = s->headers ? bench_headers(s->headers, s->header_bytes) : NULL;
-    rd_kafka_resp_err_t code = rd_kafka_producev(
-        producer, RD_KAFKA_V_TOPIC(s->out), RD_KAFKA_V_KEY(m->key, m->key_len), RD_KAFKA_V_VALUE(s->body, s->body_len),
-        RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    rd_kafka_resp_err_t code =
+        rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(s->out), RD_KAFKA_V_KEY(m->key, m->key_len),
+                          RD_KAFKA_V_VALUE(s->body, s->body_len), RD_KAFKA_V_HEADERS(h),
+                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (code) die("%s: %s", s->out, rd_kafka_err2str(code));
 }
 
-static void position(rd_kafka_topic_partition_list_t *list, const char *topic, const rd_kafka_message_t *m) {
+static void position(rd_kafka_topic_partition_list_t *list, const char *topic,
+                     const rd_kafka_message_t *m) {
     rd_kafka_topic_partition_t *at = rd_kafka_topic_partition_list_find(list, topic, m->partition);
     if (!at) at = rd_kafka_topic_partition_list_add(list, topic, m->partition);
     at->offset = m->offset + 1;
@@ -76,14 +81,19 @@ int main(int argc, char **argv) {
     if (argc != 9) die("plain|transaction BROKERS GROUP IN OUT VALUE_BYTES HEADERS HEADER_BYTES");
     bool plain = !strcmp(argv[1], "plain");
     const char *brokers = argv[2], *group = argv[3], *in = argv[4];
-    struct echo s = {.out = argv[5], .body_len = (size_t)atoi(argv[6]), .headers = atoi(argv[7]), .header_bytes = atoi(argv[8]),
-                     .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct echo s = {.out = argv[5],
+                     .body_len = (size_t)atoi(argv[6]),
+                     .headers = atoi(argv[7]),
+                     .header_bytes = atoi(argv[8]),
+                     .lock = PTHREAD_MUTEX_INITIALIZER,
+                     .changed = PTHREAD_COND_INITIALIZER};
     s.body = mem_zeroed(s.body_len + 1, 1);
     s.consumer = bench_consumer(brokers, group, NULL);
     for (int i = 0; i < (plain ? 1 : 2); i++) {
         char id[256];
         snprintf(id, sizeof id, "%s.%d", group, i);
-        s.producer[i] = bench_producer(brokers, "linger.ms", "0", plain ? "enable.idempotence" : "transactional.id",
+        s.producer[i] = bench_producer(brokers, "linger.ms", "0",
+                                       plain ? "enable.idempotence" : "transactional.id",
                                        plain ? "true" : id, NULL);
         if (!plain) must(rd_kafka_init_transactions(s.producer[i], WAIT_MS));
     }

@@ -1,14 +1,14 @@
 /*
- * model: puts two versions of a ready network, with random weights, into the registry, and says on models.deployed
- * that they are served, one after the other in turn. How fast a network answers does not depend on what it
- * has learned.
+ * model: puts two versions of a ready network, with random weights, into the registry, and says on
+ * models.deployed that they are served, one after the other in turn. How fast a network answers
+ * does not depend on what it has learned.
  *
  *   model BROKERS REDIS_URL PREFIX mlp|cnn FIRST_VERSION COUNT INTERVAL_MS
  */
+#include "lib/nn/model.h"
 #include "lib/base/clock.h"
 #include "lib/bus/publisher.h"
 #include "lib/learn/registry.h"
-#include "lib/nn/model.h"
 #include "proto/event.h"
 #include "tests/bench/bench.h"
 
@@ -45,12 +45,24 @@ static void put(struct registry *g, bool mlp, uint64_t seed, char name[HASH_HEX 
 static void deploy(struct publisher *p, int64_t version, const char *artifact) {
     struct arena a = {0};
     struct buf json = {0};
-    struct deployed d = {.model = BYTES(EVENT_DEFAULT_MODEL), .version = version, .artifact = bytes_of(artifact), .judged = version,
-                         .promoted = true, .why = BYTES("it is its turn"), .time_ms = clock_now_ms()};
+    struct deployed d = {.model = BYTES(EVENT_DEFAULT_MODEL),
+                         .version = version,
+                         .artifact = bytes_of(artifact),
+                         .judged = version,
+                         .promoted = true,
+                         .why = BYTES("it is its turn"),
+                         .time_ms = clock_now_ms()};
     deployed_encode(&d, &json);
-    struct event ev = {.id = d.artifact, .source = BYTES("darkroom/deploy"), .type = BYTES("darkroom.model.deployed"), .model = d.model,
-                       .content_type = bytes_of(topic_info(MODELS_DEPLOYED)->content_type), .time_ms = d.time_ms};
-    struct record r = {.topic = topic_name(MODELS_DEPLOYED), .key = d.model, .value = buf_bytes(&json), .time_ms = -1};
+    struct event ev = {.id = d.artifact,
+                       .source = BYTES("darkroom/deploy"),
+                       .type = BYTES("darkroom.model.deployed"),
+                       .model = d.model,
+                       .content_type = bytes_of(topic_info(MODELS_DEPLOYED)->content_type),
+                       .time_ms = d.time_ms};
+    struct record r = {.topic = topic_name(MODELS_DEPLOYED),
+                       .key = d.model,
+                       .value = buf_bytes(&json),
+                       .time_ms = -1};
     event_write(&ev, NULL, &a, &r);
     ok(publisher_send(p, &r, 0, &err));
     ok(publisher_flush(p, 10000, &err));

@@ -1,8 +1,8 @@
 /*
- * pass: the bare cost of a stage on Kafka, the ceiling P: read committed records, send one of so many bytes with
- * the same key and so many headers for each, commit outputs and positions in a transaction every 100 ms. Does
- * no work of its own. Partitions are shared out by INDEX of PROCESSES, so none of them waits for a group.
- * Runs until it is ended.
+ * pass: the bare cost of a stage on Kafka, the ceiling P: read committed records, send one of so
+ * many bytes with the same key and so many headers for each, commit outputs and positions in a
+ * transaction every 100 ms. Does no work of its own. Partitions are shared out by INDEX of
+ * PROCESSES, so none of them waits for a group. Runs until it is ended.
  *
  *   pass BROKERS GROUP IN OUT VALUE_BYTES HEADERS HEADER_BYTES [INDEX PROCESSES]
  */
@@ -26,7 +26,8 @@ struct pass {
 static void pass_on(struct pass *p, const rd_kafka_message_t *m) {
     rd_kafka_headers_t *h = p->headers ? bench_headers(p->headers, p->header_bytes) : NULL;
     rd_kafka_resp_err_t code;
-    while ((code = rd_kafka_producev(p->producer, RD_KAFKA_V_TOPIC(p->out), RD_KAFKA_V_KEY(m->key, m->key_len),
+    while ((code = rd_kafka_producev(p->producer, RD_KAFKA_V_TOPIC(p->out),
+                                     RD_KAFKA_V_KEY(m->key, m->key_len),
                                      RD_KAFKA_V_VALUE(p->body, p->body_len), RD_KAFKA_V_HEADERS(h),
                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END))) {
         if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL) die("%s: %s", p->out, rd_kafka_err2str(code));
@@ -53,12 +54,16 @@ static void commit(struct pass *p) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 8 && argc != 10) die("BROKERS GROUP IN OUT VALUE_BYTES HEADERS HEADER_BYTES [INDEX PROCESSES]");
+    if (argc != 8 && argc != 10)
+        die("BROKERS GROUP IN OUT VALUE_BYTES HEADERS HEADER_BYTES [INDEX PROCESSES]");
     int index = argc == 10 ? atoi(argv[8]) : 0, processes = argc == 10 ? atoi(argv[9]) : 1;
     char id[256];
     snprintf(id, sizeof id, "%s.%d", argv[2], index);
-    struct pass p = {.in = argv[3], .out = argv[4], .body_len = (size_t)atoi(argv[5]),
-                     .headers = atoi(argv[6]), .header_bytes = atoi(argv[7])};
+    struct pass p = {.in = argv[3],
+                     .out = argv[4],
+                     .body_len = (size_t)atoi(argv[5]),
+                     .headers = atoi(argv[6]),
+                     .header_bytes = atoi(argv[7])};
     p.body = mem_zeroed(p.body_len + 1, 1);
     p.consumer = bench_consumer(argv[1], argv[2], NULL);
     p.producer = bench_producer(argv[1], "transactional.id", id, "linger.ms", "5", NULL);

@@ -1,15 +1,16 @@
 /*
- * topic: makes topics, fills them as a publisher would, and counts what comes out, as an independent client.
+ * topic: makes topics, fills them as a publisher would, and counts what comes out, as an
+ * independent client.
  *
- *   topic BROKERS create PREFIX NAME...            as proto/topics.c has them; a name that it has not gets 8 partitions
- *   topic BROKERS forget GROUP                     its positions are gone: it begins again
- *   topic BROKERS fill PREFIX WHAT FOLDER N        N images, images.prepared or predictions.requests from the files,
- *                                                  each with an id of its own; {"began", "ended"}
- *   topic BROKERS watch GROUP TOPIC N SECONDS      the group's committed positions, over time, until they have passed
- *                                                  N records: {"samples": [[when, records], ...]}
- *   topic BROKERS count TOPIC N SECONDS            reads committed records until there are N (0: until the end is reached):
- *                                                  {"records", "at", "errors", and of a record the mean of
- *                                                  "value_bytes", "headers", "header_bytes"}
+ *   topic BROKERS create PREFIX NAME...            as proto/topics.c has them; a name that it has
+ * not gets 8 partitions topic BROKERS forget GROUP                     its positions are gone: it
+ * begins again topic BROKERS fill PREFIX WHAT FOLDER N        N images, images.prepared or
+ * predictions.requests from the files, each with an id of its own; {"began", "ended"} topic BROKERS
+ * watch GROUP TOPIC N SECONDS      the group's committed positions, over time, until they have
+ * passed N records: {"samples": [[when, records], ...]} topic BROKERS count TOPIC N SECONDS reads
+ * committed records until there are N (0: until the end is reached):
+ *                                                  {"records", "at", "errors", and of a record the
+ * mean of "value_bytes", "headers", "header_bytes"}
  *
  * Times are of CLOCK_MONOTONIC.
  */
@@ -43,7 +44,8 @@ static const struct topic_info *info_of(const char *name) {
 static void create(const char *brokers, const char *prefix, char **names, int n) {
     rd_kafka_t *rk = bench_producer(brokers, NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     rd_kafka_NewTopic_t **topics = mem_zeroed((size_t)n, sizeof *topics);
     char text[256];
     size_t count;
@@ -51,16 +53,19 @@ static void create(const char *brokers, const char *prefix, char **names, int n)
         char name[256];
         const struct topic_info *info = info_of(names[i]);
         snprintf(name, sizeof name, "%s%s", prefix, names[i]);
-        topics[i] = rd_kafka_NewTopic_new(name, info ? info->partitions : PARTITIONS, 1, text, sizeof text);
+        topics[i] =
+            rd_kafka_NewTopic_new(name, info ? info->partitions : PARTITIONS, 1, text, sizeof text);
         if (!topics[i]) die("%s: %s", name, text);
-        if (info && info->compacted) rd_kafka_NewTopic_set_config(topics[i], "cleanup.policy", "compact");
+        if (info && info->compacted)
+            rd_kafka_NewTopic_set_config(topics[i], "cleanup.policy", "compact");
     }
     rd_kafka_AdminOptions_set_operation_timeout(options, ASK_MS, NULL, 0);
     rd_kafka_CreateTopics(rk, topics, (size_t)n, options, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS);
     if (!event) die("no answer of the broker");
     check(rd_kafka_event_error(event), "create");
-    const rd_kafka_topic_result_t **results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+    const rd_kafka_topic_result_t **results =
+        rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
     for (size_t i = 0; i < count; i++)
         if (rd_kafka_topic_result_error(results[i]) != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
             check(rd_kafka_topic_result_error(results[i]), rd_kafka_topic_result_name(results[i]));
@@ -69,13 +74,16 @@ static void create(const char *brokers, const char *prefix, char **names, int n)
 static void forget(const char *brokers, const char *group) {
     rd_kafka_t *rk = bench_producer(brokers, NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DELETEGROUPS);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DELETEGROUPS);
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     size_t count;
     char text[256];
-    /* A new broker has no coordinator for the group yet, and the first to ask is never told that it came. */
+    /* A new broker has no coordinator for the group yet, and the first to ask is never told that it
+     * came. */
     rd_kafka_AdminOptions_set_request_timeout(options, 3000, text, sizeof text);
-    for (int tries = 0; tries < 10 && code && code != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND; tries++) {
+    for (int tries = 0; tries < 10 && code && code != RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND;
+         tries++) {
         rd_kafka_DeleteGroup_t *which = rd_kafka_DeleteGroup_new(group);
         if (tries) clock_sleep_ms(500);
         rd_kafka_DeleteGroups(rk, &which, 1, options, queue);
@@ -83,7 +91,8 @@ static void forget(const char *brokers, const char *group) {
         if (!event) die("no answer of the broker");
         code = rd_kafka_event_error(event);
         if (!code) {
-            const rd_kafka_group_result_t **results = rd_kafka_DeleteGroups_result_groups(rd_kafka_event_DeleteGroups_result(event), &count);
+            const rd_kafka_group_result_t **results = rd_kafka_DeleteGroups_result_groups(
+                rd_kafka_event_DeleteGroups_result(event), &count);
             code = rd_kafka_error_code(rd_kafka_group_result_error(results[0]));
         }
         rd_kafka_event_destroy(event);
@@ -106,14 +115,16 @@ static void decode(struct files *f, struct bytes *shape) {
     for (size_t i = 0; i < f->count; i++) {
         struct image im = {0};
         char text[64];
-        if (image_decode(f->list[i], 1, IMAGE_OVER_WHITE, &image_default_limits, &im, &e)) die("%s", e.text);
+        if (image_decode(f->list[i], 1, IMAGE_OVER_WHITE, &image_default_limits, &im, &e))
+            die("%s", e.text);
         f->list[i] = (struct bytes){im.pixels, (size_t)im.width * im.height};
         int n = snprintf(text, sizeof text, "%d,%d,1", im.height, im.width);
         shape[i] = (struct bytes){mem_copy(text, (size_t)n), (size_t)n};
     }
 }
 
-static void fill(const char *brokers, const char *prefix, const char *what, const char *folder, long n) {
+static void fill(const char *brokers, const char *prefix, const char *what, const char *folder,
+                 long n) {
     struct err e = {0};
     struct arena a = {0};
     struct files f = files_load(folder, FILES);
@@ -135,10 +146,18 @@ static void fill(const char *brokers, const char *prefix, const char *what, cons
         struct hash h = hash_of((struct bytes){count, (size_t)len});
         hash_hex(&h, HASH_LEN, id);
         snprintf(name, sizeof name, "%s/%05ld.png", f.label[k], i);
-        struct event ev = {.id = bytes_of(id), .source = BYTES("darkroom/publish"), .type = BYTES("darkroom.image"), .model = BYTES(EVENT_DEFAULT_MODEL),
-                           .label = to == PREDICTIONS_REQUESTS ? (struct bytes){0} : bytes_of(f.label[k]), .subject = bytes_of(name), .shape = shape[k],
-                           .content_type = bytes_of(info->content_type), .time_ms = clock_now_ms()};
-        struct record r = {.topic = topic_name(to), .key = ev.id, .value = f.list[k], .time_ms = -1};
+        struct event ev = {.id = bytes_of(id),
+                           .source = BYTES("darkroom/publish"),
+                           .type = BYTES("darkroom.image"),
+                           .model = BYTES(EVENT_DEFAULT_MODEL),
+                           .label = to == PREDICTIONS_REQUESTS ? (struct bytes){0}
+                                                               : bytes_of(f.label[k]),
+                           .subject = bytes_of(name),
+                           .shape = shape[k],
+                           .content_type = bytes_of(info->content_type),
+                           .time_ms = clock_now_ms()};
+        struct record r = {
+            .topic = topic_name(to), .key = ev.id, .value = f.list[k], .time_ms = -1};
         arena_reset(&a);
         event_write(&ev, NULL, &a, &r);
         if (publisher_send(p, &r, (uint64_t)i, &e)) die("%s", e.text);
@@ -160,8 +179,10 @@ static int64_t committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list) 
     return sum;
 }
 
-/* Positions on a topic without markers are counts of records. What is not committed for good is not asked for. */
-static void watch(const char *brokers, const char *group, const char *topic, int64_t n, double seconds) {
+/* Positions on a topic without markers are counts of records. What is not committed for good is not
+ * asked for. */
+static void watch(const char *brokers, const char *group, const char *topic, int64_t n,
+                  double seconds) {
     rd_kafka_t *rk = bench_consumer(brokers, group, "isolation.level", "read_uncommitted", NULL);
     int partitions = bench_assign(rk, topic, 0, 1, RD_KAFKA_OFFSET_INVALID);
     rd_kafka_assign(rk, NULL);
@@ -182,7 +203,8 @@ static void watch(const char *brokers, const char *group, const char *topic, int
 }
 
 static void count(const char *brokers, const char *topic, long n, double seconds) {
-    rd_kafka_t *rk = bench_consumer(brokers, "bench.count", "enable.partition.eof", "true", "fetch.wait.max.ms", "20", NULL);
+    rd_kafka_t *rk = bench_consumer(brokers, "bench.count", "enable.partition.eof", "true",
+                                    "fetch.wait.max.ms", "20", NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(rk);
     int left = bench_assign(rk, topic, 0, 1, RD_KAFKA_OFFSET_BEGINNING);
     static rd_kafka_message_t *m[BATCH];
@@ -212,18 +234,25 @@ static void count(const char *brokers, const char *topic, long n, double seconds
         if (at > end) die("%s: %ld of %ld records after %.0f s", topic, records, n, seconds);
     }
     double of = records ? (double)records : 1;
-    printf("{\"records\":%ld,\"at\":%.6f,\"errors\":%ld,\"value_bytes\":%.0f,\"headers\":%.0f,\"header_bytes\":%.0f}\n", records, at, errors,
-           value_bytes / of, (double)headers / of, header_bytes / of);
+    printf("{\"records\":%ld,\"at\":%.6f,\"errors\":%ld,\"value_bytes\":%.0f,\"headers\":%.0f,"
+           "\"header_bytes\":%.0f}\n",
+           records, at, errors, value_bytes / of, (double)headers / of, header_bytes / of);
 }
 
 int main(int argc, char **argv) {
     const char *what = argc > 2 ? argv[2] : "";
-    if (!strcmp(what, "create") && argc > 4) create(argv[1], argv[3], argv + 4, argc - 4);
-    else if (!strcmp(what, "forget") && argc == 4) forget(argv[1], argv[3]);
-    else if (!strcmp(what, "fill") && argc == 7) fill(argv[1], argv[3], argv[4], argv[5], atol(argv[6]));
-    else if (!strcmp(what, "watch") && argc == 7) watch(argv[1], argv[3], argv[4], atol(argv[5]), atof(argv[6]));
-    else if (!strcmp(what, "count") && argc == 6) count(argv[1], argv[3], atol(argv[4]), atof(argv[5]));
-    else die("BROKERS create|forget|fill|watch|count ...");
+    if (!strcmp(what, "create") && argc > 4)
+        create(argv[1], argv[3], argv + 4, argc - 4);
+    else if (!strcmp(what, "forget") && argc == 4)
+        forget(argv[1], argv[3]);
+    else if (!strcmp(what, "fill") && argc == 7)
+        fill(argv[1], argv[3], argv[4], argv[5], atol(argv[6]));
+    else if (!strcmp(what, "watch") && argc == 7)
+        watch(argv[1], argv[3], argv[4], atol(argv[5]), atof(argv[6]));
+    else if (!strcmp(what, "count") && argc == 6)
+        count(argv[1], argv[3], atol(argv[4]), atof(argv[5]));
+    else
+        die("BROKERS create|forget|fill|watch|count ...");
     fflush(stdout);
     _Exit(0); /* closing clients would take seconds, and there is nothing left to do */
 }

@@ -1,14 +1,14 @@
 /*
- * work: what a stage's own work costs on one core, part by part, without Kafka: W. One thread; processor time is
- * counted, so that other programs on the machine do not change the figures.
+ * work: what a stage's own work costs on one core, part by part, without Kafka: W. One thread;
+ * processor time is counted, so that other programs on the machine do not change the figures.
  *
  *   work preprocess|predict-mlp|predict-cnn FOLDER SECONDS
  *   work store FOLDER SECONDS REDIS_URL PREFIX
  *
- * Prints microseconds of an image: preprocess "decode" (libpng's plain loop, as anybody would write it); store
- * "put" (its own idempotent writes in a pipeline, the client's side) and "redis" (what the server spent on
- * them); predict "decode", "forward" (in passes of 256) and "json". "events" is reading and writing the
- * headers, "ours" the decoder of lib/image; neither counts as work.
+ * Prints microseconds of an image: preprocess "decode" (libpng's plain loop, as anybody would write
+ * it); store "put" (its own idempotent writes in a pipeline, the client's side) and "redis" (what
+ * the server spent on them); predict "decode", "forward" (in passes of 256) and "json". "events" is
+ * reading and writing the headers, "ours" the decoder of lib/image; neither counts as work.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/base/clock.h"
@@ -53,9 +53,11 @@ static void decode(struct bytes file, uint8_t *to) {
     png_read_info(png, info);
     png_set_expand(png);
     png_set_strip_alpha(png);
-    if (png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR) png_set_rgb_to_gray(png, PNG_ERROR_ACTION_NONE, -1, -1);
+    if (png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR)
+        png_set_rgb_to_gray(png, PNG_ERROR_ACTION_NONE, -1, -1);
     png_read_update_info(png, info);
-    if (png_get_image_width(png, info) != SIDE || png_get_image_height(png, info) != SIDE || png_get_rowbytes(png, info) != SIDE)
+    if (png_get_image_width(png, info) != SIDE || png_get_image_height(png, info) != SIDE ||
+        png_get_rowbytes(png, info) != SIDE)
         die("the pictures must have %d x %d pixels", SIDE, SIDE);
     for (int y = 0; y < SIDE; y++) rows[y] = to + y * SIDE;
     png_read_image(png, rows);
@@ -78,7 +80,8 @@ static double ours_us(double seconds) {
     double from = seconds_used();
     long n = 0;
     for (; !(n & 255) ? seconds_used() - from < seconds : true; n++)
-        ok(image_decode(files.list[(size_t)n % files.count], 1, IMAGE_OVER_WHITE, &image_default_limits, &im, &err));
+        ok(image_decode(files.list[(size_t)n % files.count], 1, IMAGE_OVER_WHITE,
+                        &image_default_limits, &im, &err));
     image_free(&im);
     return (seconds_used() - from) / (double)n * 1e6;
 }
@@ -86,9 +89,18 @@ static double ours_us(double seconds) {
 /* Reading the headers of what comes in, and writing those of what goes out. */
 static double events_us(double seconds) {
     struct arena first = {0}, a = {0};
-    struct record in = {.topic = "bench.images", .key = BYTES("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")}, out = {0};
-    struct event ev = {.id = in.key, .source = BYTES("darkroom/publish"), .type = BYTES("darkroom.image"), .subject = BYTES("7/00007.png"),
-                       .model = BYTES("default"), .label = BYTES("7"), .content_type = BYTES("image/png"), .time_ms = clock_now_ms()};
+    struct record in = {.topic = "bench.images",
+                        .key = BYTES(
+                            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")},
+                  out = {0};
+    struct event ev = {.id = in.key,
+                       .source = BYTES("darkroom/publish"),
+                       .type = BYTES("darkroom.image"),
+                       .subject = BYTES("7/00007.png"),
+                       .model = BYTES("default"),
+                       .label = BYTES("7"),
+                       .content_type = BYTES("image/png"),
+                       .time_ms = clock_now_ms()};
     event_write(&ev, NULL, &first, &in);
     double from = seconds_used();
     long n = 0;
@@ -105,7 +117,8 @@ static double events_us(double seconds) {
 
 static void work_preprocess(double seconds) {
     double plain = decode_us(seconds);
-    printf("{\"decode\":%.4f,\"ours\":%.4f,\"events\":%.4f}\n", plain, ours_us(seconds), events_us(seconds / 2));
+    printf("{\"decode\":%.4f,\"ours\":%.4f,\"events\":%.4f}\n", plain, ours_us(seconds),
+           events_us(seconds / 2));
 }
 
 /* ---- store ---- */
@@ -116,7 +129,8 @@ static double redis_used(struct redis *r) {
     double sum = 0;
     ok(redis_do(r, &reply, &err, 2, (const struct bytes[]){BYTES("INFO"), BYTES("cpu")}));
     char *text = mem_copy(reply.text.data, reply.text.len);
-    static const char *const which[] = {"\nused_cpu_sys:", "\nused_cpu_user:", "\nused_cpu_sys_children:", "\nused_cpu_user_children:"};
+    static const char *const which[] = {"\nused_cpu_sys:", "\nused_cpu_user:",
+                                        "\nused_cpu_sys_children:", "\nused_cpu_user_children:"};
     for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
         const char *at = strstr(text, which[i]);
         if (at) sum += atof(at + strlen(which[i]));
@@ -130,7 +144,7 @@ static void work_store(double seconds, const char *url, const char *prefix) {
     if (!r) die("%s", err.text);
     struct images *im = images_open(r, prefix);
     struct image_put *list = mem_zeroed(PUT, sizeof *list);
-    char (*id)[HASH_HEX + 1] = mem_zeroed(PUT, sizeof *id);
+    char(*id)[HASH_HEX + 1] = mem_zeroed(PUT, sizeof *id);
     decode_us(0);
     ok(redis_ping(r, &err));
     double server = redis_used(r), client = 0;
@@ -139,18 +153,29 @@ static void work_store(double seconds, const char *url, const char *prefix) {
         for (int i = 0; i < PUT; i++, n++) {
             size_t k = (size_t)n % files.count;
             snprintf(id[i], sizeof id[i], "%064ld", n);
-            list[i] = (struct image_put){
-                .row = {.model = BYTES("default"), .id = bytes_of(id[i]), .source = BYTES("darkroom/publish"), .label = bytes_of(files.label[k]),
-                        .filename = BYTES("7/00007.png"), .time_ms = clock_now_ms(), .height = SIDE, .width = SIDE, .channels = 1,
-                        .pixels = {pixels + k * PIXELS, PIXELS}},
-                .cluster = "a-cluster-of-22-letters", .topic = "bench.images.prepared", .partition = (int32_t)(n % 8), .offset = n, .record_ms = clock_now_ms()};
+            list[i] = (struct image_put){.row = {.model = BYTES("default"),
+                                                 .id = bytes_of(id[i]),
+                                                 .source = BYTES("darkroom/publish"),
+                                                 .label = bytes_of(files.label[k]),
+                                                 .filename = BYTES("7/00007.png"),
+                                                 .time_ms = clock_now_ms(),
+                                                 .height = SIDE,
+                                                 .width = SIDE,
+                                                 .channels = 1,
+                                                 .pixels = {pixels + k * PIXELS, PIXELS}},
+                                         .cluster = "a-cluster-of-22-letters",
+                                         .topic = "bench.images.prepared",
+                                         .partition = (int32_t)(n % 8),
+                                         .offset = n,
+                                         .record_ms = clock_now_ms()};
         }
         double from = seconds_used();
         ok(images_put(im, list, PUT, &err));
         client += seconds_used() - from;
     }
     server = redis_used(r) - server;
-    printf("{\"put\":%.4f,\"redis\":%.4f,\"events\":%.4f}\n", client / (double)n * 1e6, server / (double)n * 1e6, events_us(seconds / 2));
+    printf("{\"put\":%.4f,\"redis\":%.4f,\"events\":%.4f}\n", client / (double)n * 1e6,
+           server / (double)n * 1e6, events_us(seconds / 2));
     images_close(im);
     redis_close(r);
 }
@@ -184,8 +209,15 @@ static double json_us(double seconds, const float *prob) {
     double from = seconds_used();
     long n = 0;
     for (; !(n & 255) ? seconds_used() - from < seconds : true; n++) {
-        struct result m = {.id = bytes_of(hex), .model = BYTES("default"), .version = 7, .artifact = bytes_of(hex), .label = BYTES("3"),
-                           .probability = (double)prob[3], .labels = labels, .probabilities = prob + n % SLICE * CLASSES, .label_count = CLASSES};
+        struct result m = {.id = bytes_of(hex),
+                           .model = BYTES("default"),
+                           .version = 7,
+                           .artifact = bytes_of(hex),
+                           .label = BYTES("3"),
+                           .probability = (double)prob[3],
+                           .labels = labels,
+                           .probabilities = prob + n % SLICE * CLASSES,
+                           .label_count = CLASSES};
         buf_clear(&json);
         result_encode(&m, &json);
     }
@@ -197,8 +229,10 @@ static void work_predict(double seconds, bool mlp) {
     static float prob[SLICE * CLASSES];
     if (files.count < SLICE) die("at least %d files are needed", SLICE);
     double plain = decode_us(seconds), forward = forward_us(seconds, mlp, prob);
-    printf("{\"decode\":%.4f,\"forward\":%.4f,\"json\":%.4f,\"ours\":%.4f,\"events\":%.4f,\"kernels\":\"%s\"}\n", plain, forward,
-           json_us(seconds / 2, prob), ours_us(seconds / 2), events_us(seconds / 2), matmul_kernels());
+    printf("{\"decode\":%.4f,\"forward\":%.4f,\"json\":%.4f,\"ours\":%.4f,\"events\":%.4f,"
+           "\"kernels\":\"%s\"}\n",
+           plain, forward, json_us(seconds / 2, prob), ours_us(seconds / 2), events_us(seconds / 2),
+           matmul_kernels());
 }
 
 int main(int argc, char **argv) {
@@ -206,9 +240,13 @@ int main(int argc, char **argv) {
     if (argc < 4) die("preprocess|store|predict-mlp|predict-cnn FOLDER SECONDS [REDIS_URL PREFIX]");
     files = files_load(argv[2], FILES);
     double seconds = atof(argv[3]);
-    if (!strcmp(argv[1], "preprocess")) work_preprocess(seconds);
-    else if (!strcmp(argv[1], "store") && argc == 6) work_store(seconds, argv[4], argv[5]);
-    else if (!strncmp(argv[1], "predict-", 8)) work_predict(seconds, !strcmp(argv[1] + 8, "mlp"));
-    else die("there is no work called %s", argv[1]);
+    if (!strcmp(argv[1], "preprocess"))
+        work_preprocess(seconds);
+    else if (!strcmp(argv[1], "store") && argc == 6)
+        work_store(seconds, argv[4], argv[5]);
+    else if (!strncmp(argv[1], "predict-", 8))
+        work_predict(seconds, !strcmp(argv[1] + 8, "mlp"));
+    else
+        die("there is no work called %s", argv[1]);
     return 0;
 }
