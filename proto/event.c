@@ -12,11 +12,13 @@
 
 /* Carried from input to output untouched: W3C trace context, as plain headers and as CloudEvents
    extensions, and the correlation ids in use. */
-#define NAME(text) {text, sizeof text - 1}
-static const struct bytes carried[] = {NAME("traceparent"),    NAME("tracestate"),     NAME("baggage"),
-                                       NAME("ce_traceparent"), NAME("ce_tracestate"),  NAME("correlation-id"),
-                                       NAME("correlationId"),  NAME("correlation_id"), NAME("ce_correlationid"),
-                                       NAME("kafka_correlationId")};
+#define NAME(text)                                                                                 \
+    { text, sizeof text - 1 }
+static const struct bytes carried[] = {NAME("traceparent"),      NAME("tracestate"),
+                                       NAME("baggage"),          NAME("ce_traceparent"),
+                                       NAME("ce_tracestate"),    NAME("correlation-id"),
+                                       NAME("correlationId"),    NAME("correlation_id"),
+                                       NAME("ce_correlationid"), NAME("kafka_correlationId")};
 enum { CARRIED = sizeof carried / sizeof *carried, ATTRIBUTES = 12, MAX_CARRIED = 16 };
 
 bool event_model_is_valid(struct bytes model) {
@@ -63,11 +65,17 @@ static struct bytes either(struct bytes first, struct bytes second) {
 enum err_kind event_read(const struct record *r, struct arena *a, struct event *ev, struct err *e) {
     struct bytes version = {0}, id = {0}, source = {0}, subject = {0}, model = {0}, label = {0};
     struct bytes plain_label = {0}, filename = {0}, time = {0}, expiry = {0}, shape = {0};
-    const struct { struct bytes name; struct bytes *to; } wanted[] = {
-        {NAME("ce_specversion"), &version}, {NAME("ce_id"), &id}, {NAME("ce_source"), &source}, {NAME("ce_subject"), &subject},
-        {NAME("ce_model"), &model}, {NAME("ce_label"), &label}, {NAME("label"), &plain_label}, {NAME("filename"), &filename},
-        {NAME("ce_time"), &time}, {NAME("ce_expirytime"), &expiry}, {NAME("ce_shape"), &shape}};
-    for (size_t i = r->header_count; i-- > 0;) /* backwards: the first of a repeated header counts */
+    const struct {
+        struct bytes name;
+        struct bytes *to;
+    } wanted[] = {{NAME("ce_specversion"), &version}, {NAME("ce_id"), &id},
+                  {NAME("ce_source"), &source},       {NAME("ce_subject"), &subject},
+                  {NAME("ce_model"), &model},         {NAME("ce_label"), &label},
+                  {NAME("label"), &plain_label},      {NAME("filename"), &filename},
+                  {NAME("ce_time"), &time},           {NAME("ce_expirytime"), &expiry},
+                  {NAME("ce_shape"), &shape}};
+    for (size_t i = r->header_count;
+         i-- > 0;) /* backwards: the first of a repeated header counts */
         for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++)
             if (bytes_equal(r->headers[i].name, wanted[k].name)) {
                 *wanted[k].to = r->headers[i].value;
@@ -78,37 +86,51 @@ enum err_kind event_read(const struct record *r, struct arena *a, struct event *
     *ev = (struct event){.time_ms = r->time_ms, .expires_ms = -1, .shape = shape, .label = label};
     ev->id = id.data ? id : r->key.len ? id_of_key(r->key, a) : id_of_value(r->value, a);
     size_t prefix = strlen(topics_prefix_now());
-    ev->source = either(source, bytes_of(r->topic && strlen(r->topic) > prefix ? r->topic + prefix : "images"));
+    ev->source = either(
+        source, bytes_of(r->topic && strlen(r->topic) > prefix ? r->topic + prefix : "images"));
     ev->model = either(model, BYTES(EVENT_DEFAULT_MODEL));
     if (subject.data && fit(subject, 1024)) ev->subject = subject;
 
     if (version.data && (version.len < 2 || memcmp(version.data, "1.", 2) != 0))
         return err_bad(e, REASON_BAD_EVENT, "ce_specversion must be 1.x");
     if (!fit(ev->id, EVENT_ID_MAX))
-        return err_bad(e, REASON_BAD_ID, "the id (ce_id, or the record's key) has %zu bytes: 1 to %d of clean UTF-8 are allowed", ev->id.len, EVENT_ID_MAX);
+        return err_bad(
+            e, REASON_BAD_ID,
+            "the id (ce_id, or the record's key) has %zu bytes: 1 to %d of clean UTF-8 are allowed",
+            ev->id.len, EVENT_ID_MAX);
     if (!fit(ev->source, EVENT_ID_MAX))
-        return err_bad(e, REASON_BAD_EVENT, "ce_source has %zu bytes: 1 to %d of clean UTF-8 are allowed", ev->source.len, EVENT_ID_MAX);
+        return err_bad(e, REASON_BAD_EVENT,
+                       "ce_source has %zu bytes: 1 to %d of clean UTF-8 are allowed",
+                       ev->source.len, EVENT_ID_MAX);
     if (!event_model_is_valid(ev->model))
-        return err_bad(e, REASON_BAD_MODEL, "ce_model must be 1 to %d of a-z, 0-9, '.', '_' and '-'", EVENT_MODEL_MAX);
+        return err_bad(e, REASON_BAD_MODEL,
+                       "ce_model must be 1 to %d of a-z, 0-9, '.', '_' and '-'", EVENT_MODEL_MAX);
     if (label.data && !fit(label, EVENT_LABEL_MAX))
-        return err_bad(e, REASON_BAD_LABEL, "the label has %zu bytes: 1 to %d of clean UTF-8 are allowed", label.len, EVENT_LABEL_MAX);
+        return err_bad(e, REASON_BAD_LABEL,
+                       "the label has %zu bytes: 1 to %d of clean UTF-8 are allowed", label.len,
+                       EVENT_LABEL_MAX);
     if (time.data && clock_parse(time, &ev->time_ms, e)) return err_in(e, "ce_time");
     if (expiry.data && clock_parse(expiry, &ev->expires_ms, e)) return err_in(e, "ce_expirytime");
     return ERR_NONE;
 }
 
-void event_write(const struct event *ev, const struct record *from, struct arena *a, struct record *out) {
+void event_write(const struct event *ev, const struct record *from, struct arena *a,
+                 struct record *out) {
     struct header *h = arena_alloc(a, (ATTRIBUTES + MAX_CARRIED) * sizeof *h);
     size_t n = 0;
     char time[CLOCK_RFC3339_LEN + 1];
     clock_format(ev->time_ms, time);
     struct bytes when = arena_copy(a, (struct bytes){time, CLOCK_RFC3339_LEN});
-    const struct header attributes[] = {
-        {BYTES("ce_specversion"), BYTES("1.0")}, {BYTES("ce_id"), ev->id},
-        {BYTES("ce_source"), ev->source},        {BYTES("ce_type"), ev->type},
-        {BYTES("ce_time"), when},                {BYTES("content-type"), ev->content_type},
-        {BYTES("ce_subject"), ev->subject},      {BYTES("ce_model"), ev->model},
-        {BYTES("ce_label"), ev->label},          {BYTES("ce_shape"), ev->shape}};
+    const struct header attributes[] = {{BYTES("ce_specversion"), BYTES("1.0")},
+                                        {BYTES("ce_id"), ev->id},
+                                        {BYTES("ce_source"), ev->source},
+                                        {BYTES("ce_type"), ev->type},
+                                        {BYTES("ce_time"), when},
+                                        {BYTES("content-type"), ev->content_type},
+                                        {BYTES("ce_subject"), ev->subject},
+                                        {BYTES("ce_model"), ev->model},
+                                        {BYTES("ce_label"), ev->label},
+                                        {BYTES("ce_shape"), ev->shape}};
     for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++)
         if (attributes[i].value.data) h[n++] = attributes[i];
     size_t most = n + MAX_CARRIED;
@@ -126,12 +148,13 @@ struct bytes event_reply_to(const struct record *r) {
     return either(record_header(r, "reply-to"), record_header(r, "kafka_replyTopic"));
 }
 
-enum err_kind event_shape(struct bytes shape, int *height, int *width, int *channels, struct err *e) {
+enum err_kind event_shape(struct bytes shape, int *height, int *width, int *channels,
+                          struct err *e) {
     char text[40] = "";
     int used = 0;
     if (shape.data && shape.len < sizeof text) memcpy(text, shape.data, shape.len);
-    if (sscanf(text, "%6d,%6d,%2d%n", height, width, channels, &used) != 3 || text[used] || *height < 1 ||
-        *width < 1 || (*channels != 1 && *channels != 3))
+    if (sscanf(text, "%6d,%6d,%2d%n", height, width, channels, &used) != 3 || text[used] ||
+        *height < 1 || *width < 1 || (*channels != 1 && *channels != 3))
         return err_bad(e, REASON_BAD_SHAPE, "ce_shape must be height,width,channels like 28,28,1");
     return ERR_NONE;
 }

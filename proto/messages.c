@@ -26,7 +26,8 @@ static struct json *parse(struct bytes json, struct err *e) {
         return NULL;
     }
     if (schema < 1 || schema > MESSAGE_SCHEMA) {
-        err_bad(e, REASON_BAD_MESSAGE, "schema %lld: this reader knows 1 to %d; update it first", (long long)schema, MESSAGE_SCHEMA);
+        err_bad(e, REASON_BAD_MESSAGE, "schema %lld: this reader knows 1 to %d; update it first",
+                (long long)schema, MESSAGE_SCHEMA);
         json_free(root);
         return NULL;
     }
@@ -52,11 +53,13 @@ static enum err_kind get_hex(const struct json *o, const char *name, bool need, 
     bool good = out->len == digits;
     for (size_t i = 0; good && i < digits; i++)
         good = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f');
-    if (out->data && !good) return err_bad(e, REASON_BAD_MESSAGE, "\"%s\" must be %zu hex digits", name, digits);
+    if (out->data && !good)
+        return err_bad(e, REASON_BAD_MESSAGE, "\"%s\" must be %zu hex digits", name, digits);
     return ERR_NONE;
 }
 
-static enum err_kind get_count(const struct json *o, const char *name, bool need, int64_t *out, struct err *e) {
+static enum err_kind get_count(const struct json *o, const char *name, bool need, int64_t *out,
+                               struct err *e) {
     if (json_get_int(o, name, need, out, e)) return e->kind;
     if (*out < 0) return err_bad(e, REASON_BAD_MESSAGE, "\"%s\" is negative", name);
     return ERR_NONE;
@@ -98,13 +101,20 @@ static void put_metrics(struct json_writer *w, const char *name, const struct me
     json_close_object(w);
 }
 
-static enum err_kind get_metrics(const struct json *o, const char *name, struct metrics *m, struct err *e) {
+static enum err_kind get_metrics(const struct json *o, const char *name, struct metrics *m,
+                                 struct err *e) {
     const struct json *v = json_member(o, name);
     *m = (struct metrics){0, NAN, NAN, NAN, NAN, NAN};
     if (json_is_null(v)) return ERR_NONE;
     if (get_count(v, "images", true, &m->images, e)) return err_in(e, "%s", name);
-    const struct { const char *name; double *to; } reals[] = {
-        {"accuracy", &m->accuracy}, {"auc", &m->auc}, {"loss", &m->loss}, {"precision", &m->precision}, {"recall", &m->recall}};
+    const struct {
+        const char *name;
+        double *to;
+    } reals[] = {{"accuracy", &m->accuracy},
+                 {"auc", &m->auc},
+                 {"loss", &m->loss},
+                 {"precision", &m->precision},
+                 {"recall", &m->recall}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (json_get_real(v, reals[i].name, false, reals[i].to, e)) return err_in(e, "%s", name);
     return ERR_NONE;
@@ -130,9 +140,11 @@ enum err_kind stored_decode(struct bytes json, struct arena *a, struct stored *m
     *m = (struct stored){0};
     if (!o) return e->kind;
     if (get_text(o, "id", true, a, &m->id, e) || get_text(o, "source", true, a, &m->source, e) ||
-        get_hex(o, "row", true, ROW_HEX, a, &m->row, e) || get_count(o, "revision", true, &m->revision, e) ||
-        get_text(o, "model", true, a, &m->model, e) || get_text(o, "label", false, a, &m->label, e) ||
-        get_split(o, &m->split, e) || get_hex(o, "pixels", true, HASH_HEX, a, &m->pixels, e))
+        get_hex(o, "row", true, ROW_HEX, a, &m->row, e) ||
+        get_count(o, "revision", true, &m->revision, e) ||
+        get_text(o, "model", true, a, &m->model, e) ||
+        get_text(o, "label", false, a, &m->label, e) || get_split(o, &m->split, e) ||
+        get_hex(o, "pixels", true, HASH_HEX, a, &m->pixels, e))
         err_in(e, "stored image");
     json_free(o);
     return e->kind;
@@ -158,20 +170,25 @@ void manifest_encode(const struct manifest *m, struct buf *out) {
     json_end(&w);
 }
 
-static enum err_kind get_manifest_image(const struct json *v, struct arena *a, struct manifest_image *im, struct err *e) {
+static enum err_kind get_manifest_image(const struct json *v, struct arena *a,
+                                        struct manifest_image *im, struct err *e) {
     *im = (struct manifest_image){0};
-    if (get_hex(v, "row", true, ROW_HEX, a, &im->row, e) || get_count(v, "revision", true, &im->revision, e) ||
+    if (get_hex(v, "row", true, ROW_HEX, a, &im->row, e) ||
+        get_count(v, "revision", true, &im->revision, e) ||
         get_text(v, "label", true, a, &im->label, e) || get_split(v, &im->split, e))
         return e->kind;
     return ERR_NONE;
 }
 
-enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifest *m, struct err *e) {
+enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifest *m,
+                              struct err *e) {
     struct json *o = parse(json, e);
     *m = (struct manifest){0};
     if (!o) return e->kind;
     const struct json *images = json_member(o, "images");
-    if (get_hex(o, "batch", true, HASH_HEX, a, &m->batch, e) || get_text(o, "model", true, a, &m->model, e)) goto done;
+    if (get_hex(o, "batch", true, HASH_HEX, a, &m->batch, e) ||
+        get_text(o, "model", true, a, &m->model, e))
+        goto done;
     if (!json_is_array(images)) {
         err_bad(e, REASON_BAD_MESSAGE, "\"images\" must be an array");
         goto done;
@@ -213,7 +230,8 @@ void trained_encode(const struct trained *m, struct buf *out) {
     json_end(&w);
 }
 
-static enum err_kind get_batches(const struct json *o, struct arena *a, struct trained *m, struct err *e) {
+static enum err_kind get_batches(const struct json *o, struct arena *a, struct trained *m,
+                                 struct err *e) {
     const struct json *list = json_member(o, "batches");
     if (!json_is_array(list)) return err_bad(e, REASON_BAD_MESSAGE, "\"batches\" must be an array");
     m->batches = arena_alloc(a, json_count(list) * sizeof *m->batches);
@@ -229,14 +247,21 @@ enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained 
     struct json *o = parse(json, e);
     *m = (struct trained){0};
     if (!o) return e->kind;
-    if (get_text(o, "model", true, a, &m->model, e) || get_count(o, "version", true, &m->version, e) ||
-        get_count(o, "parent", true, &m->parent, e) || get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
+    if (get_text(o, "model", true, a, &m->model, e) ||
+        get_count(o, "version", true, &m->version, e) ||
+        get_count(o, "parent", true, &m->parent, e) ||
+        get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
         get_hex(o, "lineage", true, HASH_HEX, a, &m->lineage, e) || get_batches(o, a, m, e) ||
-        get_count(o, "images", true, &m->images, e) || get_count(o, "presentations", true, &m->presentations, e) ||
-        get_count(o, "labels", true, &m->labels, e) || get_count(o, "missing", false, &m->missing, e) ||
-        get_metrics(o, "training", &m->training, e) || get_metrics(o, "evaluation", &m->evaluation, e) ||
+        get_count(o, "images", true, &m->images, e) ||
+        get_count(o, "presentations", true, &m->presentations, e) ||
+        get_count(o, "labels", true, &m->labels, e) ||
+        get_count(o, "missing", false, &m->missing, e) ||
+        get_metrics(o, "training", &m->training, e) ||
+        get_metrics(o, "evaluation", &m->evaluation, e) ||
         json_get_real(o, "seconds", false, &m->seconds, e) || get_time(o, &m->time_ms, e))
         err_in(e, "trained model");
+    else if (m->version < 1 || m->batch_count < 1)
+        err_bad(e, REASON_BAD_MESSAGE, "trained model: a version begins at 1 and has batches");
     json_free(o);
     return e->kind;
 }
@@ -257,14 +282,18 @@ void deployed_encode(const struct deployed *m, struct buf *out) {
     json_end(&w);
 }
 
-enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m, struct err *e) {
+enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m,
+                              struct err *e) {
     struct json *o = parse(json, e);
     *m = (struct deployed){0};
     if (!o) return e->kind;
-    if (get_text(o, "model", true, a, &m->model, e) || get_count(o, "version", true, &m->version, e) ||
+    if (get_text(o, "model", true, a, &m->model, e) ||
+        get_count(o, "version", true, &m->version, e) ||
         get_hex(o, "artifact", m->version > 0, HASH_HEX, a, &m->artifact, e) ||
-        get_count(o, "judged", true, &m->judged, e) || json_get_bool(o, "promoted", true, &m->promoted, e) ||
-        get_text(o, "why", true, a, &m->why, e) || get_metrics(o, "evaluation", &m->evaluation, e) ||
+        get_count(o, "judged", true, &m->judged, e) ||
+        json_get_bool(o, "promoted", true, &m->promoted, e) ||
+        get_text(o, "why", true, a, &m->why, e) ||
+        get_metrics(o, "evaluation", &m->evaluation, e) ||
         get_metrics(o, "challenger", &m->challenger, e) || get_time(o, &m->time_ms, e))
         err_in(e, "deployed model");
     json_free(o);
@@ -295,9 +324,11 @@ void result_encode(const struct result *m, struct buf *out) {
     json_end(&w);
 }
 
-static enum err_kind get_probabilities(const struct json *o, struct arena *a, struct result *m, struct err *e) {
+static enum err_kind get_probabilities(const struct json *o, struct arena *a, struct result *m,
+                                       struct err *e) {
     const struct json *list = json_member(o, "probabilities");
-    if (!json_is_object(list)) return err_bad(e, REASON_BAD_MESSAGE, "\"probabilities\" must be an object");
+    if (!json_is_object(list))
+        return err_bad(e, REASON_BAD_MESSAGE, "\"probabilities\" must be an object");
     size_t n = json_count(list), i = 0;
     const char **labels = arena_alloc(a, n * sizeof *labels);
     float *probabilities = arena_alloc(a, n * sizeof *probabilities);
@@ -318,11 +349,16 @@ enum err_kind result_decode(struct bytes json, struct arena *a, struct result *m
     *m = (struct result){0};
     if (!o) return e->kind;
     const struct json *error = json_member(o, "error");
-    if (get_text(o, "id", true, a, &m->id, e) || get_text(o, "model", false, a, &m->model, e)) goto done;
+    if (get_text(o, "id", true, a, &m->id, e) || get_text(o, "model", false, a, &m->model, e))
+        goto done;
     if (error) {
-        if (get_text(error, "reason", true, a, &m->reason, e) || get_text(error, "text", true, a, &m->text, e)) goto done;
-    } else if (get_count(o, "version", true, &m->version, e) || get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
-               get_text(o, "label", true, a, &m->label, e) || json_get_real(o, "probability", true, &m->probability, e) ||
+        if (get_text(error, "reason", true, a, &m->reason, e) ||
+            get_text(error, "text", true, a, &m->text, e))
+            goto done;
+    } else if (get_count(o, "version", true, &m->version, e) ||
+               get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
+               get_text(o, "label", true, a, &m->label, e) ||
+               json_get_real(o, "probability", true, &m->probability, e) ||
                get_probabilities(o, a, m, e)) {
         goto done;
     }

@@ -1,7 +1,7 @@
 /*
- * messages: the JSON that travels: one struct and one encode/decode pair each. `schema` is the message's
- * version. A reader ignores names that it does not know and refuses a schema that is newer than its own
- * only when it says so by a new number. encode(decode(x)) == x.
+ * messages: the JSON that travels: one struct and one encode/decode pair each. `schema` is the
+ * message's version. A reader ignores names that it does not know and refuses a schema that is
+ * newer than its own only when it says so by a new number. encode(decode(x)) == x.
  *
  * Decoding copies texts and arrays into the arena; encoding appends to the buffer.
  */
@@ -21,12 +21,13 @@ struct stored {
     struct bytes row;        /* ROW_HEX digits: the row's name in the store */
     int64_t revision;        /* 1, then one more with every correction */
     struct bytes model;
-    struct bytes label;      /* absent: stored, counted, not batched */
+    struct bytes label; /* absent: stored, counted, not batched */
     enum split split;
-    struct bytes pixels;     /* SHA-256 of the tensor, hex */
+    struct bytes pixels; /* SHA-256 of the tensor, hex */
 };
 void stored_encode(const struct stored *m, struct buf *out);
-enum err_kind stored_decode(struct bytes json, struct arena *a, struct stored *m, struct err *e) MUST_CHECK;
+enum err_kind stored_decode(struct bytes json, struct arena *a, struct stored *m,
+                            struct err *e) MUST_CHECK;
 
 /* batches: the images of one batch. */
 struct manifest_image {
@@ -42,7 +43,8 @@ struct manifest {
     size_t image_count;
 };
 void manifest_encode(const struct manifest *m, struct buf *out);
-enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifest *m, struct err *e) MUST_CHECK;
+enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifest *m,
+                              struct err *e) MUST_CHECK;
 
 /* How a model did on a set of images; macro means over the classes that occur. */
 struct metrics {
@@ -53,51 +55,54 @@ struct metrics {
 /* models.trained: a new version of a model. */
 struct trained {
     struct bytes model;
-    int64_t version, parent;   /* parent 0: from nothing */
-    struct bytes artifact;     /* SHA-256, hex: the weights, safetensors */
-    struct bytes lineage;      /* SHA-256, hex: what the model has learned from, JSON */
-    struct bytes *batches;     /* ids that this version learned from and no parent did */
+    int64_t version, parent; /* parent 0: from nothing */
+    struct bytes artifact;   /* SHA-256, hex: the weights, safetensors */
+    struct bytes lineage;    /* SHA-256, hex: what the model has learned from, JSON */
+    struct bytes *batches;   /* ids that this version learned from and no parent did */
     size_t batch_count;
-    int64_t images;            /* distinct images learned from, over all ancestors */
-    int64_t presentations;     /* images seen in training, repeats counted, over all ancestors */
-    int64_t labels;            /* how many the model knows */
-    int64_t missing;           /* images of these batches that the store had no more */
+    int64_t images;        /* distinct images learned from, over all ancestors */
+    int64_t presentations; /* images seen in training, repeats counted, over all ancestors */
+    int64_t labels;        /* how many the model knows */
+    int64_t missing;       /* images of these batches that the store had no more */
     struct metrics training, evaluation;
-    double seconds;            /* spent on this version */
+    double seconds; /* spent on this version */
     int64_t time_ms;
 };
 void trained_encode(const struct trained *m, struct buf *out);
-enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained *m, struct err *e) MUST_CHECK;
+enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained *m,
+                             struct err *e) MUST_CHECK;
 
 /* models.deployed: what is served now, and how the latest challenger was judged. */
 struct deployed {
     struct bytes model;
-    int64_t version;            /* served; 0: none yet */
+    int64_t version; /* served; 0: none yet */
     struct bytes artifact;
-    int64_t judged;             /* the latest version that was judged */
-    bool promoted;              /* whether it is the one that is served */
-    struct bytes why;           /* one sentence for people */
-    struct metrics evaluation;  /* of the served version, on the images of the latest judgement */
-    struct metrics challenger;  /* of the judged one, on the same images */
-    int64_t time_ms;            /* of the judgement */
+    int64_t judged;            /* the latest version that was judged */
+    bool promoted;             /* whether it is the one that is served */
+    struct bytes why;          /* one sentence for people */
+    struct metrics evaluation; /* of the served version, on the images of the latest judgement */
+    struct metrics challenger; /* of the judged one, on the same images */
+    int64_t time_ms;           /* of the judgement */
 };
 void deployed_encode(const struct deployed *m, struct buf *out);
-enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m, struct err *e) MUST_CHECK;
+enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m,
+                              struct err *e) MUST_CHECK;
 
 /* predictions.results: an answer, or an error when `reason` is present. */
 struct result {
-    struct bytes id;       /* the request's */
+    struct bytes id; /* the request's */
     struct bytes model;
     int64_t version;       /* of the model that answered; 0 in an error */
     struct bytes artifact; /* its SHA-256, hex */
     struct bytes label;
-    double probability;    /* of the label */
-    const char *const *labels;   /* all that the model knows, with the probability of each */
+    double probability;        /* of the label */
+    const char *const *labels; /* all that the model knows, with the probability of each */
     const float *probabilities;
     size_t label_count;
     struct bytes reason, text;
 };
 void result_encode(const struct result *m, struct buf *out);
-enum err_kind result_decode(struct bytes json, struct arena *a, struct result *m, struct err *e) MUST_CHECK;
+enum err_kind result_decode(struct bytes json, struct arena *a, struct result *m,
+                            struct err *e) MUST_CHECK;
 
 #endif

@@ -1,11 +1,13 @@
 /*
- * batch: images.stored -> batches. Collects stored images until one model has enough of them or its oldest
- * has waited long enough (the model's spec says), and then writes one manifest a model; a model with more
- * than its count gets several.
+ * batch: images.stored -> batches. The runtime collects stored images until one model has enough of
+ * them or its oldest has waited long enough (the model's spec says). Then all that is collected
+ * becomes manifests, one a model, more for a model with more than its count; a small one does no
+ * harm, train joins those that wait. So nothing is held from call to call.
  *
- * How it fails: it holds nothing but a tally of what is collected. The manifests and the positions of the
- * images in them commit together, so an image is in exactly one batch however often the worker dies. An
- * image without a label is counted and not batched; a message that cannot be read goes to the dead letters.
+ * How it fails: it holds nothing but a tally of what is collected, which a rewind clears. The
+ * manifests and the positions of the images in them commit together, so an image is in exactly one
+ * batch however often the worker dies. An image without a label is counted and not batched; a
+ * message that cannot be read goes to the dead letters.
  */
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
@@ -15,12 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MANIFEST_BYTES = 700 << 10 }; /* what a manifest may weigh: a broker takes 1 MB */
+/* What a manifest may weigh, where a broker takes 1 MB; and what an image in it weighs without its
+ * label. */
+enum { MANIFEST_BYTES = 700 << 10, MANIFEST_IMAGE_BYTES = 128 };
 
 struct tally {
     char model[EVENT_MODEL_MAX + 1];
-    int64_t count;
-    int64_t since_ms; /* waited_ms of the whole collection when its first image came */
+    int64_t count;    /* records, by their ce_model header; those without a label are among them */
+    int64_t since_ms; /* how long the collection had lasted when the model's first one came */
 };
 
 struct batch {
@@ -62,69 +66,92 @@ static bool enough(void *state, const struct record *in, size_t n, int64_t waite
     for (size_t i = 0; i < b->tally_count; i++) {
         const struct tally *t = &b->tallies[i];
         const struct spec *spec = specs_of(b->specs, bytes_of(t->model));
-        if (t->count >= spec->batch_count || waited_ms - t->since_ms >= spec->batch_age_ms) return true;
+        if (t->count >= spec->batch_count || waited_ms - t->since_ms >= spec->batch_age_ms)
+            return true;
     }
     return false;
 }
 
-/* Sends what m holds and empties it. The id names the images and their revisions: each is in one batch
-   only, so no two batches have one id. */
-static enum err_kind close_manifest(struct manifest *m, struct out *out, struct err *e) {
-    struct arena *a = out_arena(out);
+/* An image to batch, and the record that brought it. */
+struct pick {
+    struct stored image;
+    const struct record *from;
+};
+
+/* The records that bring the images name the batch: each is in one committed batch only, so no two
+   batches have one id, and a repetition of the same batch has the same. */
+static struct bytes name_batch(struct bytes model, const struct pick *const *picks, size_t n,
+                               struct out *out) {
     struct buf text = {0};
-    char id[HASH_HEX + 1];
-    if (!m->image_count) return ERR_NONE;
-    buf_add(&text, m->model.data, m->model.len);
-    for (size_t i = 0; i < m->image_count; i++)
-        buf_printf(&text, " %.*s %lld", (int)m->images[i].row.len, (const char *)m->images[i].row.data, (long long)m->images[i].revision);
+    char *id = arena_alloc(out_arena(out), HASH_HEX + 1);
+    buf_printf(&text, "%s %.*s", stage_cluster(out), (int)model.len, (const char *)model.data);
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&text, " %s/%d/%lld", picks[i]->from->topic, picks[i]->from->partition,
+                   (long long)picks[i]->from->offset);
     struct hash h = hash_of(buf_bytes(&text));
     hash_hex(&h, HASH_LEN, id);
-    m->batch = bytes_of(id);
-    buf_clear(&text);
-    manifest_encode(m, &text);
-    struct event ev = {.id = m->batch, .source = BYTES("darkroom/batch"), .type = BYTES("darkroom.batch"), .model = m->model,
-                       .content_type = bytes_of(topic_info(BATCHES)->content_type), .time_ms = clock_now_ms()};
-    struct record batch = {.key = m->model, .value = buf_bytes(&text), .time_ms = -1};
-    event_write(&ev, NULL, a, &batch);
-    enum err_kind kind = out_send(out, BATCHES, &batch, e);
-    stage_count(out, "batched", m->image_count);
-    m->image_count = 0;
     buf_free(&text);
+    return bytes_of(id);
+}
+
+static enum err_kind send_manifest(struct bytes model, const struct pick *const *picks, size_t n,
+                                   struct out *out, struct err *e) {
+    struct manifest m = {
+        .model = model, .batch = name_batch(model, picks, n, out), .image_count = n};
+    struct buf json = {0};
+    m.images = arena_alloc(out_arena(out), n * sizeof *m.images);
+    for (size_t i = 0; i < n; i++) {
+        const struct stored *im = &picks[i]->image;
+        m.images[i] = (struct manifest_image){im->row, im->revision, im->label, im->split};
+    }
+    manifest_encode(&m, &json);
+    struct event ev = {.id = m.batch,
+                       .source = BYTES("darkroom/batch"),
+                       .model = model,
+                       .time_ms = clock_now_ms()};
+    enum err_kind kind = out_event(out, BATCHES, model, buf_bytes(&json), &ev, NULL, e);
+    stage_count(out, "batched", n);
+    buf_free(&json);
     return kind;
 }
 
-/* All images of one model, in manifests of at most its count. */
-static enum err_kind batch_model(struct batch *b, struct bytes model, const struct stored *list, size_t n, struct out *out, struct err *e) {
-    size_t most = (size_t)specs_of(b->specs, model)->batch_count, bytes = 0;
-    struct manifest m = {.model = model, .images = arena_alloc(out_arena(out), most * sizeof *m.images)};
+/* The images of one model, in manifests of at most its count and of a weight that a broker takes.
+ */
+static enum err_kind batch_model(struct batch *b, struct bytes model, const struct pick *list,
+                                 size_t n, struct out *out, struct err *e) {
+    size_t most = (size_t)specs_of(b->specs, model)->batch_count, count = 0, bytes = 0;
+    const struct pick **picks = arena_alloc(out_arena(out), n * sizeof *picks);
     for (size_t i = 0; i < n; i++) {
-        if (!bytes_equal(list[i].model, model)) continue;
-        m.images[m.image_count++] = (struct manifest_image){.row = list[i].row, .revision = list[i].revision, .label = list[i].label, .split = list[i].split};
-        bytes += 128 + 2 * list[i].label.len;
-        if (m.image_count < most && bytes < MANIFEST_BYTES) continue;
-        if (close_manifest(&m, out, e)) return e->kind;
-        bytes = 0;
+        if (!bytes_equal(list[i].image.model, model)) continue;
+        picks[count++] = &list[i];
+        bytes += MANIFEST_IMAGE_BYTES + 2 * list[i].image.label.len;
+        if (count < most && bytes < MANIFEST_BYTES) continue;
+        if (send_manifest(model, picks, count, out, e)) return e->kind;
+        count = bytes = 0;
     }
-    return close_manifest(&m, out, e);
+    return count ? send_manifest(model, picks, count, out, e) : ERR_NONE;
 }
 
-static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out, struct err *e) {
+static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
+                            struct err *e) {
     struct batch *b = state;
     struct arena *a = out_arena(out);
-    struct stored *list = arena_alloc(a, n * sizeof *list);
+    struct pick *list = arena_alloc(a, n * sizeof *list);
     struct bytes *models = arena_alloc(a, n * sizeof *models);
     size_t count = 0, model_count = 0;
     rewind_(b); /* what is collected ends here */
     for (size_t i = 0; i < n; i++) {
+        struct stored *image = &list[count].image;
         err_clear(e);
-        if (stored_decode(in[i].value, a, &list[count], e)) {
+        list[count].from = &in[i];
+        if (stored_decode(in[i].value, a, image, e)) {
             out_dead_letter(out, &in[i], e);
-        } else if (!list[count].label.data) {
+        } else if (!image->label.data) {
             stage_count(out, "unlabelled", 1);
         } else {
             size_t k = 0;
-            while (k < model_count && !bytes_equal(models[k], list[count].model)) k++;
-            if (k == model_count) models[model_count++] = list[count].model;
+            while (k < model_count && !bytes_equal(models[k], image->model)) k++;
+            if (k == model_count) models[model_count++] = image->model;
             count++;
         }
     }

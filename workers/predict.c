@@ -1,12 +1,16 @@
 /*
- * predict: predictions.requests -> predictions.results. Follows models.deployed, keeps the served version of
- * every model in memory, and answers each request with label, probabilities, version and hash. What waits
- * is answered in one forward pass a model; answers leave in the order of the requests.
+ * predict: predictions.requests -> predictions.results. Follows models.deployed, keeps the served
+ * version of every model in memory, and answers each request with label, probabilities, version and
+ * hash. What waits is answered in slices, one forward pass a model in each; answers leave in the
+ * order of the requests, to the topic that the request names or else to the results.
  *
- * How it fails: a request that cannot be answered (bad image, no such model, expired, …) gets an error result
- * at once. A new version is loaded beside the old one and takes its place between two passes; when it
- * cannot be loaded the old one goes on answering and the load is tried again. A crash repeats requests
- * whose answers were not committed: each has one answer (delivery=at-least-once: one or more, same id).
+ * How it fails: a request that cannot be answered (bad image, no such model, expired, …) gets an
+ * error result at once; there are no dead letters here. At its start the runtime waits until
+ * models.deployed has been read to its end. A new version is loaded beside the old one and takes
+ * its place between two calls; while Redis is away the old one goes on answering and the load is
+ * tried again; one that is damaged or gone is said in the log, and the old one stays. A crash
+ * repeats requests whose answers were not committed: each has one answer (with
+ * delivery=at-least-once one or more, of the same id).
  */
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -31,14 +35,16 @@ struct predict {
 static const struct setting settings[] = {
     REDIS_SETTING(struct predict, redis_url),
     {"max-pixels", SETTING_INT, offsetof(struct predict, max_pixels), "16777216",
-     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9, 0},
+     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9,
+     0},
     {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
     struct predict *p = state;
     p->limits = image_default_limits;
     p->limits.max_pixels = p->max_pixels;
-    if (!p->models && !(p->models = served_open(p->redis_url, topics_prefix_now(), SLICE, e))) return e->kind;
+    if (!p->models && !(p->models = served_open(p->redis_url, topics_prefix_now(), SLICE, e)))
+        return e->kind;
     return ERR_NONE;
 }
 
@@ -55,10 +61,12 @@ struct request {
 };
 
 /* Reads a request and puts its image into the next row of its model's pass. */
-static enum err_kind accept(struct predict *p, const struct record *r, struct out *out, struct request *q, struct err *e) {
+static enum err_kind accept(struct predict *p, const struct record *r, struct out *out,
+                            struct request *q, struct err *e) {
     if (event_read(r, out_arena(out), &q->ev, e)) return e->kind;
     if (q->ev.expires_ms >= 0 && clock_now_ms() > q->ev.expires_ms)
-        return err_bad(e, REASON_EXPIRED, "ce_expirytime passed %lld ms ago", (long long)(clock_now_ms() - q->ev.expires_ms));
+        return err_bad(e, REASON_EXPIRED, "ce_expirytime passed %lld ms ago",
+                       (long long)(clock_now_ms() - q->ev.expires_ms));
     struct served *by = served_find(p->models, q->ev.model, e);
     if (!by) return e->kind;
     const struct net_spec *net = net_spec(by->model.net);
@@ -91,23 +99,36 @@ static struct result result_of(const struct request *q) {
     return m;
 }
 
-/* The event's id comes from the request's place in its topic: the same however often it is repeated. */
-static enum err_kind answer(const struct record *r, const struct request *q, struct buf *json, struct out *out, struct err *e) {
-    struct arena *a = out_arena(out);
+/* To the topic that the request names; where that is not allowed, an error result to the usual one.
+   The event's id is the request's place in its topic: the same however often it is repeated. */
+static enum err_kind answer(const struct record *r, struct request *q, struct buf *json,
+                            struct out *out, struct err *e) {
+    struct bytes reply =
+        q->why.reason == REASON_REPLY_TOPIC ? (struct bytes){0} : event_reply_to(r);
     struct result m = result_of(q);
     buf_clear(json);
     result_encode(&m, json);
-    struct event ev = {.id = bytes_of(arena_printf(a, "%s/%d/%lld", r->topic, r->partition, (long long)r->offset)),
-                       .source = BYTES("darkroom/predict"), .subject = q->ev.subject, .model = q->ev.model,
-                       .type = q->by ? BYTES("darkroom.prediction") : BYTES("darkroom.prediction.error"),
-                       .content_type = bytes_of(topic_info(PREDICTIONS_RESULTS)->content_type), .time_ms = clock_now_ms()};
-    struct record result = {.key = r->key, .value = buf_bytes(json), .time_ms = -1};
-    struct bytes reply = event_reply_to(r);
-    event_write(&ev, r, a, &result);
-    return reply.data && q->why.reason != REASON_REPLY_TOPIC ? out_reply(out, reply, &result, e) : out_send(out, PREDICTIONS_RESULTS, &result, e);
+    struct event ev = {.id = bytes_of(arena_printf(out_arena(out), "%s/%d/%lld", r->topic,
+                                                   r->partition, (long long)r->offset)),
+                       .source = BYTES("darkroom/predict"),
+                       .subject = q->ev.subject,
+                       .model = q->ev.model,
+                       .type = q->by ? BYTES("darkroom.prediction")
+                                     : BYTES("darkroom.prediction.error"),
+                       .time_ms = clock_now_ms()};
+    err_clear(e);
+    if (out_reply(out, reply, PREDICTIONS_RESULTS, r->key, buf_bytes(json), &ev, r, e) == ERR_BAD &&
+        reply.data) {
+        q->by = NULL;
+        q->why = *e;
+        return answer(r, q, json, out, e);
+    }
+    if (!e->kind) stage_count(out, q->by ? "answered" : "error_results", 1);
+    return e->kind;
 }
 
-static enum err_kind answer_slice(struct predict *p, const struct record *in, size_t n, struct out *out, struct err *e) {
+static enum err_kind answer_slice(struct predict *p, const struct record *in, size_t n,
+                                  struct out *out, struct err *e) {
     struct request *list = arena_alloc(out_arena(out), n * sizeof *list);
     struct buf json = {0};
     for (size_t i = 0; i < n; i++) {
@@ -116,27 +137,21 @@ static enum err_kind answer_slice(struct predict *p, const struct record *in, si
         if (accept(p, &in[i], out, &list[i], e)) list[i].why = *e;
     }
     served_run(p->models);
-    for (size_t i = 0; i < n; i++) {
-        err_clear(e);
-        if (answer(&in[i], &list[i], &json, out, e) == ERR_BAD) { /* its reply topic is not allowed */
-            list[i] = (struct request){.ev = list[i].ev, .why = *e};
-            if (answer(&in[i], &list[i], &json, out, e)) break;
-        }
-        if (e->kind >= ERR_AGAIN) break;
-        stage_count(out, list[i].by ? "answered" : "error_results", 1);
-    }
+    err_clear(e);
+    for (size_t i = 0; i < n && !e->kind; i++) (void)!answer(&in[i], &list[i], &json, out, e);
     buf_free(&json);
-    if (e->kind == ERR_BAD) err_clear(e);
     return e->kind;
 }
 
-static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out, struct err *e) {
+static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
+                            struct err *e) {
     for (size_t i = 0; i < n; i += SLICE)
         if (answer_slice(state, in + i, n - i < SLICE ? n - i : SLICE, out, e)) return e->kind;
     return ERR_NONE;
 }
 
-/* The runtime gives a request up: it ended the worker three times, or its answer is too long to send. */
+/* The runtime gives a request up: it ended the worker three times, or its answer is too long to
+ * send. */
 static void refuse(void *state, const struct record *r, const struct err *why, struct out *out) {
     struct request q = {.why = *why};
     struct buf json = {0};
@@ -144,7 +159,8 @@ static void refuse(void *state, const struct record *r, const struct err *why, s
     (void)state;
     (void)!event_read(r, out_arena(out), &q.ev, &ignored);
     err_clear(&ignored);
-    if (answer(r, &q, &json, out, &ignored)) log_error("no error result for a refused request: %s", ignored.text);
+    if (answer(r, &q, &json, out, &ignored))
+        log_error("no error result for a refused request: %s", ignored.text);
     buf_free(&json);
 }
 

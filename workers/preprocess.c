@@ -1,31 +1,35 @@
 /*
- * preprocess: images -> images.prepared. An image file becomes the tensor that its model's spec asks for:
- * decoded, turned to grey or RGB, brought to the model's size. The key becomes the image's id, so that all
- * that happens to one image happens in one partition, in order.
+ * preprocess: images -> images.prepared. An image file becomes the tensor that its model's spec
+ * asks for: decoded, turned to grey or RGB, brought to the model's size. The key becomes the
+ * image's id, so that from here on all that happens to one image happens in one partition, in
+ * order. A model without a spec has the default one; the event's attributes (id, model, label, file
+ * name, time) travel on.
  *
- * How it fails: a file that is no PNG, is damaged, is over the limits, or comes with an unusable id, label or
- * model name goes to the dead letters with the reason. It keeps nothing, so a crash costs a repetition.
+ * How it fails: a file that is no PNG, is damaged or over the limits, and an event with an unusable
+ * id, label, model name or time, goes to the dead letters with the reason. It keeps nothing, so
+ * after a crash what was not committed is simply done again.
  */
 #include "lib/image/png.h"
 #include "lib/image/resize.h"
 #include "lib/learn/spec.h"
 #include "lib/stage/stage.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+enum { MOST_OUT = 16 << 20 }; /* bytes of tensors in one call */
 
 struct preprocess {
     const char *models;
     int64_t max_pixels;
     struct specs *specs;
     struct image_limits limits;
-    struct image image; /* used again for every file */
+    struct image image; /* used again for every file, as is the tensor */
+    struct buf tensor;
 };
 
 static const struct setting settings[] = {
     SPEC_SETTING(struct preprocess, models),
     {"max-pixels", SETTING_INT, offsetof(struct preprocess, max_pixels), "16777216",
-     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9, 0},
+     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9,
+     0},
     {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
@@ -33,42 +37,51 @@ static enum err_kind open_(void *state, struct err *e) {
     p->limits = image_default_limits;
     p->limits.max_pixels = p->max_pixels;
     p->specs = specs_load(p->models, e);
-    return e->kind;
+    return p->specs ? ERR_NONE : e->kind;
 }
 
-static enum err_kind prepare(struct preprocess *p, const struct record *r, struct out *out, struct err *e) {
+static enum err_kind prepare(struct preprocess *p, const struct record *r, struct out *out,
+                             struct err *e) {
     struct arena *a = out_arena(out);
     struct event ev;
     if (event_read(r, a, &ev, e)) return e->kind;
     const struct spec *spec = specs_of(p->specs, ev.model);
     int width = (int)spec->width, height = (int)spec->height, channels = (int)spec->channels;
-    if (image_decode(r->value, channels, spec->alpha ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE, &p->limits, &p->image, e))
+    if (image_decode(r->value, channels, spec->alpha ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE,
+                     &p->limits, &p->image, e))
         return e->kind;
 
-    size_t size = (size_t)height * width * channels;
-    uint8_t *tensor = arena_alloc(a, size);
-    image_fit(&p->image, width, height, tensor);
-    ev.type = BYTES("darkroom.image.prepared");
-    ev.content_type = bytes_of(topic_info(IMAGES_PREPARED)->content_type);
+    buf_clear(&p->tensor);
+    buf_reserve(&p->tensor, (size_t)height * width * channels);
+    p->tensor.len = (size_t)height * width * channels;
+    image_fit(&p->image, width, height, (uint8_t *)p->tensor.data);
     ev.shape = bytes_of(arena_printf(a, "%d,%d,%d", height, width, channels));
-    struct record prepared = {.key = ev.id, .value = {tensor, size}, .time_ms = -1};
-    event_write(&ev, r, a, &prepared);
-    return out_send(out, IMAGES_PREPARED, &prepared, e);
+    return out_event(out, IMAGES_PREPARED, ev.id, buf_bytes(&p->tensor), &ev, r, e);
 }
 
-static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out, struct err *e) {
+static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
+                            struct err *e) {
     for (size_t i = 0; i < n; i++) {
         err_clear(e);
-        if (prepare(state, &in[i], out, e) == ERR_BAD) out_dead_letter(out, &in[i], e);
-        else if (e->kind) return e->kind;
+        if (prepare(state, &in[i], out, e) == ERR_BAD)
+            out_dead_letter(out, &in[i], e);
+        else if (e->kind)
+            return e->kind;
     }
     err_clear(e);
     return ERR_NONE;
 }
 
+/* A small file may be a large tensor: what one call gives out stays within some memory. */
+static size_t most(const void *state) {
+    size_t fit = MOST_OUT / specs_largest(((const struct preprocess *)state)->specs);
+    return fit ? fit : 1;
+}
+
 static void close_(void *state) {
     struct preprocess *p = state;
     image_free(&p->image);
+    buf_free(&p->tensor);
     specs_free(p->specs);
 }
 
@@ -78,6 +91,7 @@ static const struct stage preprocess = {
     .in = IMAGES,
     .out = {IMAGES_PREPARED},
     .max_records = 4096,
+    .most = most,
     .max_bytes = 16 << 20,
     .overlap = true,
     .settings = settings,

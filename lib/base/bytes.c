@@ -44,16 +44,20 @@ bool bytes_is_clean_text(struct bytes a) {
         int more = 0;
         if (c < 0x20 || c == 0x7f) return false;
         if (c < 0x80) continue;
-        if (c >= 0xc2 && c <= 0xdf) more = 1, c &= 0x1f;
-        else if (c >= 0xe0 && c <= 0xef) more = 2, c &= 0x0f;
-        else if (c >= 0xf0 && c <= 0xf4) more = 3, c &= 0x07;
-        else return false;
+        if (c >= 0xc2 && c <= 0xdf)
+            more = 1, c &= 0x1f;
+        else if (c >= 0xe0 && c <= 0xef)
+            more = 2, c &= 0x0f;
+        else if (c >= 0xf0 && c <= 0xf4)
+            more = 3, c &= 0x07;
+        else
+            return false;
         int left = more;
         while (left--) {
             if (p == end || (*p & 0xc0) != 0x80) return false;
             c = c << 6 | (*p++ & 0x3f);
         }
-        if (c < 0xa0) return false;                                            /* C1 controls */
+        if (c < 0xa0) return false;                                               /* C1 controls */
         if ((more == 2 && c < 0x800) || (more == 3 && c < 0x10000)) return false; /* overlong */
         if ((c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff) return false;
     }

@@ -1,7 +1,7 @@
 /*
- * bytes: borrowed memory (struct bytes), owned memory that grows (struct buf), and memory that is given
- * back all at once (struct arena). Running out of memory ends the process with a clear line: sizes that
- * come from outside are checked against limits before they get here.
+ * bytes: borrowed memory (struct bytes), owned memory that grows (struct buf), and memory that is
+ * given back all at once (struct arena). Running out of memory ends the process with a clear line:
+ * sizes that come from outside are checked against limits before they get here.
  */
 #ifndef DARKROOM_BASE_BYTES_H
 #define DARKROOM_BASE_BYTES_H
@@ -17,8 +17,8 @@ void *mem_zeroed(size_t n, size_t size);
 void *mem_resize(void *p, size_t n);
 char *mem_copy(const void *data, size_t len); /* with a NUL behind it */
 
-/* Borrowed: whoever made it owns the memory. data == NULL is "absent" (a Kafka null); len 0 with data
-   is "empty". */
+/* Borrowed: whoever made it owns the memory. data == NULL is "absent" (a Kafka null); len 0 with
+   data is "empty". */
 struct bytes {
     const void *data;
     size_t len;
@@ -48,7 +48,8 @@ void buf_clear(struct buf *b); /* keeps the memory */
 void buf_free(struct buf *b);  /* back to {0} */
 struct bytes buf_bytes(const struct buf *b);
 
-/* A bump allocator: many small pieces with one end. {0} is empty. Pieces are aligned to 16 bytes. */
+/* A bump allocator: many small pieces with one end. {0} is empty. Pieces are aligned to 16 bytes.
+ */
 struct arena {
     struct arena_block *block;
     size_t used; /* bytes handed out since the last reset */

@@ -39,12 +39,14 @@ void clock_simulate(int64_t wall_ms) {
     simulated_us = wall_ms * 1000;
 }
 
-/* n digits of v that end before `end`. Every record that leaves has a time in it: strftime costs too much. */
+/* n digits of v that end before `end`. Every record that leaves has a time in it: strftime costs
+ * too much. */
 static void put_digits(char *end, int64_t v, int n) {
     for (; n--; v /= 10) *--end = (char)('0' + v % 10);
 }
 
-/* Days since 1970 to a date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days. */
+/* Days since 1970 to a date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+ * civil_from_days. */
 static void date_of(int64_t days, int64_t *year, int64_t *month, int64_t *day) {
     int64_t z = days + 719468, era = (z >= 0 ? z : z - 146096) / 146097, doe = z - era * 146097;
     int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;

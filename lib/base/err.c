@@ -48,7 +48,8 @@ enum err_kind err_in(struct err *e, const char *fmt, ...) {
        truncation warning honest. */
     size_t n = strlen(context);
     memcpy(e->text, context, n + 1);
-    if (n + 3 < sizeof e->text) snprintf(e->text + n, sizeof e->text - n, ": %.*s", (int)(sizeof e->text - n - 3), was);
+    if (n + 3 < sizeof e->text)
+        snprintf(e->text + n, sizeof e->text - n, ": %.*s", (int)(sizeof e->text - n - 3), was);
     return e->kind;
 }
 
@@ -56,7 +57,9 @@ void err_clear(struct err *e) {
     *e = (struct err){0};
 }
 
-static const struct { const char *code, *what; } reasons[] = {
+static const struct {
+    const char *code, *what;
+} reasons[] = {
 #define X(name, code, what) {code, what},
     REASONS(X)
 #undef X

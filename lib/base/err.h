@@ -1,7 +1,8 @@
 /*
- * err: what went wrong, and who acts on it. A function that can fail takes `struct err *e` last (never
- * NULL), fills it and returns its kind; 0 (ERR_NONE) is success. The kind answers who acts, the reason is
- * a code that machines can count, and the text answers what broke, to what, and what to do.
+ * err: what went wrong, and who acts on it. A function that can fail takes `struct err *e` last
+ * (never NULL), fills it and returns its kind; 0 (ERR_NONE) is success. The kind answers who acts,
+ * the reason is a code that machines can count, and the text answers what broke, to what, and what
+ * to do.
  */
 #ifndef DARKROOM_BASE_ERR_H
 #define DARKROOM_BASE_ERR_H
@@ -14,9 +15,9 @@ enum err_kind {
 };
 
 /*
- * Every reason for which an input is refused: code, and what it means to the sender. The codes travel in
- * dead letters, error results and metrics; proto/README.md lists them and a test compares. ORDER REASON:
- * append only.
+ * Every reason for which an input is refused: code, and what it means to the sender. The codes
+ * travel in dead letters, error results and metrics; proto/README.md lists them and a test
+ * compares. ORDER REASON: append only.
  */
 #define REASONS(X)                                                                                 \
     X(REASON_NONE, "none", "nothing is wrong")                                                     \

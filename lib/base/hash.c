@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fetching the algorithm costs more than hashing an image: once a thread, then the context is reused. */
+/* Fetching the algorithm costs more than hashing an image: once a thread, then the context is
+ * reused. */
 static _Thread_local EVP_MD_CTX *context;
 static EVP_MD *algorithm;
 
@@ -15,7 +16,8 @@ struct hash hash_of_parts(const struct bytes *parts, size_t n) {
     if (!algorithm) algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
     if (!context) context = EVP_MD_CTX_new();
     int ok = algorithm && context && EVP_DigestInit_ex2(context, algorithm, NULL);
-    for (size_t i = 0; ok && i < n; i++) ok = EVP_DigestUpdate(context, parts[i].data, parts[i].len);
+    for (size_t i = 0; ok && i < n; i++)
+        ok = EVP_DigestUpdate(context, parts[i].data, parts[i].len);
     if (!ok || !EVP_DigestFinal_ex(context, h.bytes, NULL)) {
         fprintf(stderr, "libcrypto has no SHA-256: nothing can be named or checked\n");
         abort();

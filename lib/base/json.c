@@ -44,8 +44,8 @@ static bool well_formed(const cJSON *v, int depth) {
 }
 
 /*
- * What cJSON would take: it recurses a level a bracket, so that "[[[[…" could exhaust the stack, and a
- * text ends for it at \u0000, so that two names or labels could look the same. NULL is fine.
+ * What cJSON would take: it recurses a level a bracket, so that "[[[[…" could exhaust the stack,
+ * and a text ends for it at \u0000, so that two names or labels could look the same. NULL is fine.
  */
 static const char *refused(struct bytes text) {
     const char *p = text.data;
@@ -54,8 +54,10 @@ static const char *refused(struct bytes text) {
     for (size_t i = 0; i < text.len; i++) {
         if (quoted) {
             if (text.len - i >= 6 && memcmp(p + i, "\\u0000", 6) == 0) return "a NUL in a text";
-            if (p[i] == '\\') i++;
-            else if (p[i] == '"') quoted = false;
+            if (p[i] == '\\')
+                i++;
+            else if (p[i] == '"')
+                quoted = false;
         } else if (p[i] == '"') {
             quoted = true;
         } else if (p[i] == '[' || p[i] == '{') {
@@ -81,7 +83,8 @@ struct json *json_parse(struct bytes text, struct err *e) {
     cJSON *root = cJSON_ParseWithLengthOpts(text.data, text.len, &end, false);
     if (!root) {
         size_t at = end ? (size_t)(end - (const char *)text.data) : 0;
-        err_bad(e, REASON_BAD_MESSAGE, "not JSON: the text breaks at byte %zu of %zu", at, text.len);
+        err_bad(e, REASON_BAD_MESSAGE, "not JSON: the text breaks at byte %zu of %zu", at,
+                text.len);
         return NULL;
     }
     const char *limit = (const char *)text.data + text.len;

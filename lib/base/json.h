@@ -1,10 +1,12 @@
 /*
- * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer without a
- * tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than its network).
+ * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer
+ * without a tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than
+ * its network).
  *
- * Reading is strict where it matters: the text must be one whole value of at most JSON_DEPTH levels, names
- * are told apart by case, a name that comes twice is refused. Unknown names are ignored. Whole numbers
- * that may pass 2^53 (offsets, counts) travel as strings; json_get_int takes both forms.
+ * Reading is strict where it matters: the text must be one whole value of at most JSON_DEPTH
+ * levels, names are told apart by case, a name that comes twice is refused. Unknown names are
+ * ignored. Whole numbers that may pass 2^53 (offsets, counts) travel as strings; json_get_int takes
+ * both forms.
  */
 #ifndef DARKROOM_BASE_JSON_H
 #define DARKROOM_BASE_JSON_H
@@ -32,8 +34,8 @@ const char *json_name(const struct json *v);
 size_t json_count(const struct json *v);
 
 /*
- * Typed reading of object[name]. Absent or null: ERR_NONE and *out untouched when `need` is false, else
- * ERR_BAD naming the member. A wrong type is always ERR_BAD. Texts are borrowed from the root.
+ * Typed reading of object[name]. Absent or null: ERR_NONE and *out untouched when `need` is false,
+ * else ERR_BAD naming the member. A wrong type is always ERR_BAD. Texts are borrowed from the root.
  */
 enum err_kind json_get_text(const struct json *o, const char *name, bool need, struct bytes *out,
                             struct err *e) MUST_CHECK;
@@ -48,8 +50,8 @@ enum err_kind json_as_text(const struct json *v, struct bytes *out, struct err *
 enum err_kind json_as_real(const struct json *v, double *out, struct err *e) MUST_CHECK;
 
 /*
- * Writing, compact, appended to `to`. Members of an object take a name; elements of an array take NULL.
- * Text that is not UTF-8 has its bad bytes replaced by U+FFFD.
+ * Writing, compact, appended to `to`. Members of an object take a name; elements of an array take
+ * NULL. Text that is not UTF-8 has its bad bytes replaced by U+FFFD.
  */
 struct json_writer {
     struct buf *to;
@@ -63,11 +65,13 @@ void json_open_array(struct json_writer *w, const char *name);
 void json_close_array(struct json_writer *w);
 void json_put_text(struct json_writer *w, const char *name, struct bytes text);
 void json_put_int(struct json_writer *w, const char *name, int64_t value);
-void json_put_real(struct json_writer *w, const char *name, double value); /* shortest that reads back */
-void json_put_fraction(struct json_writer *w, const char *name, double value); /* 0..1, six places */
+void json_put_real(struct json_writer *w, const char *name,
+                   double value); /* shortest that reads back */
+void json_put_fraction(struct json_writer *w, const char *name,
+                       double value); /* 0..1, six places */
 void json_put_bool(struct json_writer *w, const char *name, bool value);
 void json_put_null(struct json_writer *w, const char *name);
 void json_put_raw(struct json_writer *w, const char *name, struct bytes json); /* already JSON */
-void json_quote(struct buf *to, struct bytes text); /* `"…"` alone */
+void json_quote(struct buf *to, struct bytes text);                            /* `"…"` alone */
 
 #endif

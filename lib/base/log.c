@@ -49,7 +49,8 @@ static void line(enum log_level level, const char *fmt, va_list args) {
         json_end(&w);
         buf_add_text(&out, "\n");
     } else {
-        buf_printf(&out, "%.12s %-5s %-10s %s\n", time + 11, names[level], who, clean.data ? clean.data : "");
+        buf_printf(&out, "%.12s %-5s %-10s %s\n", time + 11, names[level], who,
+                   clean.data ? clean.data : "");
     }
     /* One write a line: lines of several processes on one terminal do not mix. */
     ssize_t ignored = write(STDERR_FILENO, out.data, out.len);

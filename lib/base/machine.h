@@ -2,7 +2,8 @@
 #ifndef DARKROOM_BASE_MACHINE_H
 #define DARKROOM_BASE_MACHINE_H
 
-/* Processors: those we may run on, no more than the control group's quota rounded up; at least 1. */
+/* Processors: those we may run on, no more than the control group's quota rounded up; at least 1.
+ */
 int machine_processors(void);
 
 #endif

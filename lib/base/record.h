@@ -21,7 +21,8 @@ struct record {
     int64_t offset;
 };
 
-/* Headers may be repeated and have any bytes in them: the first of the name counts, absent when none. */
+/* Headers may be repeated and have any bytes in them: the first of the name counts, absent when
+ * none. */
 static inline struct bytes record_header(const struct record *r, const char *name) {
     for (size_t i = 0; i < r->header_count; i++)
         if (bytes_is(r->headers[i].name, name)) return r->headers[i].value;

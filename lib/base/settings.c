@@ -14,7 +14,8 @@ extern char **environ;
 
 static void variable_name(const struct setting *s, char *out, size_t size) {
     int n = snprintf(out, size, "DARKROOM_%s", s->name);
-    for (int i = 0; i < n && out[i]; i++) out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
+    for (int i = 0; i < n && out[i]; i++)
+        out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
 /* Texts of files: kept for the process's life. */
@@ -41,7 +42,8 @@ struct unit {
     double factor;
 };
 static const struct unit sizes[] = {{"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {0}};
-static const struct unit times[] = {{"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}, {0}};
+static const struct unit times[] = {{"ms", 1},    {"s", 1e3},    {"m", 6e4},
+                                    {"h", 3.6e6}, {"d", 8.64e7}, {0}};
 
 static bool with_unit(const char *text, const struct unit *units, double *out) {
     char *end;
@@ -143,7 +145,8 @@ static enum err_kind from_environment(const struct setting *s, void *into, struc
         snprintf(file_name, sizeof file_name, "%s_FILE", name);
         const char *path = getenv(file_name);
         if (path && !(value = read_file(path)))
-            return err_fatal(e, "%s names %s, which cannot be read: %s", file_name, path, strerror(errno));
+            return err_fatal(e, "%s names %s, which cannot be read: %s", file_name, path,
+                             strerror(errno));
     }
     return value ? settings_put(s, into, value, name, e) : ERR_NONE;
 }
@@ -160,11 +163,13 @@ enum err_kind settings_read(const struct settings_use *uses, int argc, char **ar
     *help = false;
     for (const struct settings_use *u = uses; u->table; u++)
         for (const struct setting *s = u->table; s->name; s++) {
-            if (n >= MAX_FLAGS) return err_fatal(e, "more than %d settings in one program", MAX_FLAGS);
+            if (n >= MAX_FLAGS)
+                return err_fatal(e, "more than %d settings in one program", MAX_FLAGS);
             if (s->preset && settings_put(s, u->into, s->preset, s->name, e)) return e->kind;
             if (from_environment(s, u->into, e)) return e->kind;
             bool word = s->type != SETTING_BOOL;
-            flags[n] = (struct option){s->name, word ? required_argument : optional_argument, NULL, FLAG_BASE + (int)n};
+            flags[n] = (struct option){s->name, word ? required_argument : optional_argument, NULL,
+                                       FLAG_BASE + (int)n};
             if (s->letter) {
                 size_t end = strlen(letters);
                 letters[end] = s->letter;
@@ -184,7 +189,10 @@ enum err_kind settings_read(const struct settings_use *uses, int argc, char **ar
         }
         if (c == '?' || c == ':') {
             const char *word = argv[optind - 1];
-            return err_fatal(e, c == '?' ? "there is no flag %.60s (--help lists them)" : "the flag %.60s needs a value", word);
+            return err_fatal(e,
+                             c == '?' ? "there is no flag %.60s (--help lists them)"
+                                      : "the flag %.60s needs a value",
+                             word);
         }
         size_t i = c >= FLAG_BASE ? (size_t)(c - FLAG_BASE) : 1;
         while (c < FLAG_BASE && i < n && of[i]->letter != c) i++;
@@ -201,8 +209,10 @@ void settings_help(const struct setting *table, struct buf *out) {
         char variable[80], allowed[160], flag[80];
         variable_name(s, variable, sizeof variable);
         allowed_text(s, allowed, sizeof allowed);
-        if (s->letter) snprintf(flag, sizeof flag, "-%c, --%s", s->letter, s->name);
-        else snprintf(flag, sizeof flag, "--%s", s->name);
+        if (s->letter)
+            snprintf(flag, sizeof flag, "-%c, --%s", s->letter, s->name);
+        else
+            snprintf(flag, sizeof flag, "--%s", s->name);
         buf_printf(out, "  %-24s %s", flag, s->what);
         if (s->type == SETTING_CHOICE) buf_printf(out, ": %s", allowed);
         if (s->preset && *s->preset) buf_printf(out, " [%s]", s->preset);
@@ -216,8 +226,9 @@ void settings_reference(const struct setting *table, struct buf *out) {
         variable_name(s, variable, sizeof variable);
         allowed_text(s, allowed, sizeof allowed);
         for (char *p; (p = strchr(allowed, '|'));) *p = '/'; /* a bar would end the cell */
-        buf_printf(out, "| `%s` | `--%s` | %s%s%s | %s", variable, s->name, s->preset && *s->preset ? "`" : "",
-                   s->preset && *s->preset ? s->preset : "none", s->preset && *s->preset ? "`" : "", s->what);
+        buf_printf(out, "| `%s` | `--%s` | %s%s%s | %s", variable, s->name,
+                   s->preset && *s->preset ? "`" : "", s->preset && *s->preset ? s->preset : "none",
+                   s->preset && *s->preset ? "`" : "", s->what);
         if (s->type != SETTING_TEXT && s->type != SETTING_SECRET) buf_printf(out, " (%s)", allowed);
         buf_add_text(out, " |\n");
     }
@@ -235,14 +246,17 @@ enum err_kind settings_properties(const char *prefix,
         size_t len = (size_t)(equals - name);
         if (len > 5 && memcmp(name + len - 5, "_FILE", 5) == 0) {
             if (!(value = read_file(equals + 1)))
-                return err_fatal(e, "%.*s names %s, which cannot be read: %s", (int)(equals - *v), *v, equals + 1, strerror(errno));
+                return err_fatal(e, "%.*s names %s, which cannot be read: %s", (int)(equals - *v),
+                                 *v, equals + 1, strerror(errno));
             len -= 5;
         }
         char property[128];
         size_t n = 0;
         for (size_t i = 0; i < len && n + 1 < sizeof property; i++) {
-            if (name[i] == '_' && i + 1 < len && name[i + 1] == '_') property[n++] = '_', i++;
-            else property[n++] = name[i] == '_' ? '.' : (char)tolower((unsigned char)name[i]);
+            if (name[i] == '_' && i + 1 < len && name[i + 1] == '_')
+                property[n++] = '_', i++;
+            else
+                property[n++] = name[i] == '_' ? '.' : (char)tolower((unsigned char)name[i]);
         }
         property[n] = 0;
         if (each(ctx, property, value, e)) return e->kind;

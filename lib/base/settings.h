@@ -1,7 +1,8 @@
 /*
  * settings: a table names every setting once; environment variables, flags, --help and the README's
- * reference come from it. `batch-count` is --batch-count and DARKROOM_BATCH_COUNT; a flag wins over the
- * environment, which wins over the preset. For secrets DARKROOM_X_FILE names a file that holds the value.
+ * reference come from it. `batch-count` is --batch-count and DARKROOM_BATCH_COUNT; a flag wins over
+ * the environment, which wins over the preset. For secrets DARKROOM_X_FILE names a file that holds
+ * the value.
  */
 #ifndef DARKROOM_BASE_SETTINGS_H
 #define DARKROOM_BASE_SETTINGS_H
@@ -38,16 +39,17 @@ struct settings_use {
 };
 
 /*
- * Fills every table's struct from presets, environment and argv, in this order. `uses` ends with {0}.
- * argv is permuted as getopt does; *first_operand is the index of the first word that is no flag.
- * -h and --help set *help and stop. An unknown flag or a wrong value is ERR_FATAL whose text names the
- * setting, where the value came from and what is allowed; the caller exits with 2.
- * Texts are borrowed from argv and the environment, or live as long as the process.
+ * Fills every table's struct from presets, environment and argv, in this order. `uses` ends with
+ * {0}. argv is permuted as getopt does; *first_operand is the index of the first word that is no
+ * flag. -h and --help set *help and stop. An unknown flag or a wrong value is ERR_FATAL whose text
+ * names the setting, where the value came from and what is allowed; the caller exits with 2. Texts
+ * are borrowed from argv and the environment, or live as long as the process.
  */
 enum err_kind settings_read(const struct settings_use *uses, int argc, char **argv,
                             int *first_operand, bool *help, struct err *e) MUST_CHECK;
 
-/* One value as it would be typed; ERR_FATAL names `from`. For tables that are filled from elsewhere. */
+/* One value as it would be typed; ERR_FATAL names `from`. For tables that are filled from
+ * elsewhere. */
 enum err_kind settings_put(const struct setting *s, void *into, const char *text, const char *from,
                            struct err *e) MUST_CHECK;
 
@@ -56,9 +58,9 @@ void settings_help(const struct setting *table, struct buf *out);
 /* Rows of a Markdown table: | variable | flag | preset | what | */
 void settings_reference(const struct setting *table, struct buf *out);
 
-/* Every environment variable that begins with `prefix`, as property and value: DARKROOM_KAFKA_ACKS with
-   the prefix DARKROOM_KAFKA_ calls back with ("acks", value); `_` becomes `.`, `__` becomes `_`.
-   With _FILE behind it the value is read from that file. */
+/* Every environment variable that begins with `prefix`, as property and value: DARKROOM_KAFKA_ACKS
+   with the prefix DARKROOM_KAFKA_ calls back with ("acks", value); `_` becomes `.`, `__` becomes
+   `_`. With _FILE behind it the value is read from that file. */
 enum err_kind settings_properties(const char *prefix,
                                   enum err_kind (*each)(void *ctx, const char *property,
                                                         const char *value, struct err *e),

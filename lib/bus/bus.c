@@ -52,6 +52,10 @@ void bus_state(const struct bus *b, struct bus_state *s) {
     b->ops->state(b, s);
 }
 
+enum err_kind bus_topic_exists(struct bus *b, const char *topic, bool *exists, struct err *e) {
+    return b->ops->topic_exists(b, topic, exists, e);
+}
+
 const char *bus_cluster(const struct bus *b) {
     return b->ops->cluster(b);
 }

@@ -39,6 +39,15 @@ enum {
     SERVE_MS = 5,  /* how often reports are let in while records are waited for */
     POSITIONS_EVERY_MS = 20, /* of at-least-once */
     SERVE_MAX = 1000,
+    KNOWN_TOPICS = 64,
+    KNOWN_MS = 5000,
+};
+
+/* Whether a topic that a user named exists. */
+struct known {
+    char *name;
+    bool exists;
+    int64_t asked_ms;
 };
 
 struct share {
@@ -89,6 +98,8 @@ struct kbus {
     uint64_t commits, aborts, gaps;
     int64_t commit_us;
     struct err failed; /* why a rewind is wanted */
+    struct known known[KNOWN_TOPICS];
+    size_t known_next;
 };
 
 static struct kbus *kbus(struct bus *b) {
@@ -801,6 +812,36 @@ static enum err_kind kafka_watch_end(struct bus *base, bool *at_end, struct err 
     return b->watch && reader_at_end(b->watch, at_end, e) ? watch_failed(e) : ERR_NONE;
 }
 
+/* Asked of the broker, and remembered: for good when it is there, for some seconds when it is not.
+ */
+static enum err_kind kafka_topic_exists(struct bus *base, const char *topic, bool *exists,
+                                        struct err *e) {
+    struct kbus *b = kbus(base);
+    const struct rd_kafka_metadata *md;
+    struct known *k = b->known;
+    size_t i = 0;
+    while (i < KNOWN_TOPICS && !(k[i].name && !strcmp(k[i].name, topic))) i++;
+    if (i < KNOWN_TOPICS && (k[i].exists || now_ms() - k[i].asked_ms < KNOWN_MS)) {
+        *exists = k[i].exists;
+        return ERR_NONE;
+    }
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(b->rk, topic, NULL);
+    if (!handle) return *exists = false, ERR_NONE; /* no name of a topic */
+    rd_kafka_resp_err_t code = rd_kafka_metadata(b->rk, 0, handle, &md, CALL_MS);
+    rd_kafka_topic_destroy(handle);
+    if (code) return want_rewind(b, (kafka_again(&b->link, e, "asking for a topic", code), e));
+    *exists = md->topic_cnt == 1 && md->topics[0].partition_cnt > 0;
+    rd_kafka_metadata_destroy(md);
+    if (i == KNOWN_TOPICS) i = b->known_next++ % KNOWN_TOPICS;
+    if (!k[i].name || strcmp(k[i].name, topic)) {
+        free(k[i].name);
+        k[i].name = mem_copy(topic, strlen(topic));
+    }
+    k[i].exists = *exists;
+    k[i].asked_ms = now_ms();
+    return ERR_NONE;
+}
+
 static void kafka_state(const struct bus *base, struct bus_state *s) {
     const struct kbus *b = (const struct kbus *)base;
     *s = (struct bus_state){
@@ -845,6 +886,7 @@ static void kafka_close(struct bus *base) {
     if (b->rk) rd_kafka_consumer_close(b->rk);
     drop_assignment(b);
     if (b->rk) rd_kafka_destroy(b->rk);
+    for (int i = 0; i < KNOWN_TOPICS; i++) free(b->known[i].name);
     free(b->shares);
     kafka_link_close(&b->link);
     free((void *)b->conf.properties);
@@ -864,6 +906,7 @@ static const struct bus_ops ops = {
     .start = kafka_start,
     .watch_poll = kafka_watch_poll,
     .watch_end = kafka_watch_end,
+    .topic_exists = kafka_topic_exists,
     .state = kafka_state,
     .cluster = kafka_cluster,
     .close = kafka_close,

@@ -773,6 +773,13 @@ static enum err_kind memory_watch_end(struct bus *base, bool *at_end, struct err
     return ERR_NONE;
 }
 
+static enum err_kind memory_topic_exists(struct bus *base, const char *topic, bool *exists,
+                                         struct err *e) {
+    (void)e;
+    *exists = find_topic(((struct mbus *)base)->m, topic) != NULL;
+    return ERR_NONE;
+}
+
 static void memory_state(const struct bus *base, struct bus_state *s) {
     const struct mbus *b = (const struct mbus *)base;
     *s = (struct bus_state){.joined = b->known != 0, .commits = b->commits, .aborts = b->aborts};
@@ -827,6 +834,7 @@ static const struct bus_ops ops = {
     .start = memory_start,
     .watch_poll = memory_watch_poll,
     .watch_end = memory_watch_end,
+    .topic_exists = memory_topic_exists,
     .state = memory_state,
     .cluster = memory_cluster,
     .close = memory_close,

@@ -3,9 +3,9 @@
  * committed, positions inside the transaction, fencing by transactional id and by group generation,
  * markers that take an offset. Crashes and faults on demand. One group reads one topic.
  *
- * A hand-over leaves its commit under way: it is done by the next call that has to know (bus_settle,
- * bus_hand_over, bus_alive, bus_mark, bus_rewind, bus_close), or by a poll that finds nothing new. A poll
- * that finds nothing sleeps wait_ms on lib/base/clock.
+ * A hand-over leaves its commit under way: it is done by the next call that has to know
+ * (bus_settle, bus_hand_over, bus_alive, bus_mark, bus_rewind, bus_close), or by a poll that finds
+ * nothing new. A poll that finds nothing sleeps wait_ms on lib/base/clock.
  */
 #ifndef DARKROOM_BUS_MEMORY_H
 #define DARKROOM_BUS_MEMORY_H
@@ -16,13 +16,15 @@ struct bus_memory *memory_make(void);
 void memory_free(struct bus_memory *m); /* after every bus on it is closed or crashed */
 
 void memory_topic(struct bus_memory *m, const char *name, int partitions);
-/* As an independent producer would: r->topic, key (its hash chooses the partition), value, headers. */
+/* As an independent producer would: r->topic, key (its hash chooses the partition), value, headers.
+ */
 void memory_append(struct bus_memory *m, const struct record *r);
 
-/* Committed records of a topic, in order per partition, partition after partition; borrowed until the
-   log is freed. Returns how many there are; fills at most max. */
+/* Committed records of a topic, in order per partition, partition after partition; borrowed until
+   the log is freed. Returns how many there are; fills at most max. */
 size_t memory_committed(struct bus_memory *m, const char *topic, struct record *out, size_t max);
-int64_t memory_lag(struct bus_memory *m, const char *group, const char *topic); /* over all partitions */
+int64_t memory_lag(struct bus_memory *m, const char *group,
+                   const char *topic); /* over all partitions */
 
 /* kill -9: an open transaction stays open until its id is initialised again or memory_expire; the
    partitions wait for memory_expire too, or for the next member that joins or leaves. Frees b. */
@@ -33,12 +35,19 @@ void memory_expire(struct bus_memory *m); /* transaction and session time-outs o
 
 enum memory_fault {
     MEMORY_OK,
-    MEMORY_REFUSED,    /* the call fails and did nothing */
-    MEMORY_UNKNOWN,    /* the commit is done, but the caller is told of a time-out once */
-    MEMORY_FENCED,     /* the producer is fenced, as after a broker's long absence */
+    MEMORY_REFUSED, /* the call fails and did nothing */
+    MEMORY_UNKNOWN, /* the commit is done, but the caller is told of a time-out once */
+    MEMORY_FENCED,  /* the producer is fenced, as after a broker's long absence */
 };
-enum memory_point { MEMORY_AT_POLL, MEMORY_AT_SEND, MEMORY_AT_POSITIONS, MEMORY_AT_COMMIT, MEMORY_POINTS };
+enum memory_point {
+    MEMORY_AT_POLL,
+    MEMORY_AT_SEND,
+    MEMORY_AT_POSITIONS,
+    MEMORY_AT_COMMIT,
+    MEMORY_POINTS
+};
 /* Asked at every boundary; NULL asks nobody. */
-void memory_faults(struct bus_memory *m, enum memory_fault (*ask)(void *ctx, enum memory_point at), void *ctx);
+void memory_faults(struct bus_memory *m, enum memory_fault (*ask)(void *ctx, enum memory_point at),
+                   void *ctx);
 
 #endif

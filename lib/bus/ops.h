@@ -20,6 +20,7 @@ struct bus_ops {
     int64_t (*start)(const struct bus *b, int32_t partition);
     enum err_kind (*watch_poll)(struct bus *b, struct record *r, bool *got, struct err *e);
     enum err_kind (*watch_end)(struct bus *b, bool *at_end, struct err *e);
+    enum err_kind (*topic_exists)(struct bus *b, const char *topic, bool *exists, struct err *e);
     void (*state)(const struct bus *b, struct bus_state *s);
     const char *(*cluster)(const struct bus *b);
     void (*close)(struct bus *b);

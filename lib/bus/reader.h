@@ -1,5 +1,6 @@
 /*
- * reader: follows topics without a group, committed records only. For the command line and for watching.
+ * reader: follows topics without a group, committed records only. For the command line and for
+ * watching.
  */
 #ifndef DARKROOM_BUS_READER_H
 #define DARKROOM_BUS_READER_H
@@ -12,12 +13,14 @@ enum reader_from { READER_BEGINNING, READER_END };
 
 struct reader *reader_open(const struct bus_property *properties, size_t n, const char *topic,
                            enum reader_from from, struct err *e);
-/* Contacts the broker and takes positions, so that nothing sent after this returns is missed. ERR_AGAIN
-   when it cannot within wait_ms; ERR_FATAL when the topic does not exist. */
+/* Contacts the broker and takes positions, so that nothing sent after this returns is missed.
+   ERR_AGAIN when it cannot within wait_ms; ERR_FATAL when the topic does not exist. */
 enum err_kind reader_ready(struct reader *r, int wait_ms, struct err *e) MUST_CHECK;
 /* The next record, waiting at most wait_ms; borrowed until the next call. */
-enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, bool *got, struct err *e) MUST_CHECK;
-/* True when everything up to the end, as it is now, has been given out (open transactions included). */
+enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, bool *got,
+                          struct err *e) MUST_CHECK;
+/* True when everything up to the end, as it is now, has been given out (open transactions
+ * included). */
 enum err_kind reader_at_end(struct reader *r, bool *at_end, struct err *e) MUST_CHECK;
 void reader_close(struct reader *r);
 

@@ -4,17 +4,17 @@
  *   u32  magic "DRI1"
  *   u32  revision          the newest
  *   u32  origin count      1..ORIGINS
- *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision } of each
- *                          revision, oldest first: which records wrote this row
- *   i64  time              of the event, ms
+ *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision } of
+ * each revision, oldest first: which records wrote this row i64  time              of the event, ms
  *   u32  height, width, channels
  *   u8   pixel hash [32]   SHA-256
- *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that is not there
- *   texts, then the pixels
+ *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that is
+ * not there texts, then the pixels
  *
- * An origin is kept for every revision, so that a replay of an older one still finds itself and is answered
- * as the first time. After ORIGINS corrections of one image the oldest is forgotten; a crash that repeats
- * a record from before as many corrections of one image as that would take it for a new one.
+ * An origin is kept for every revision, so that a replay of an older one still finds itself and is
+ * answered as the first time. After ORIGINS corrections of one image the oldest is forgotten; a
+ * crash that repeats a record from before as many corrections of one image as that would take it
+ * for a new one.
  */
 #include "lib/learn/images.h"
 
@@ -25,7 +25,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ORIGINS = 64, CHUNK = 512, EVICT_MOST = 4096, ABSENT = 0xffff, CAS_TRIES = 16 };
+enum {
+    ORIGINS = 64,
+    CHUNK = 512,
+    EVICT_MOST = 4096,
+    ABSENT = 0xffff,
+    CAS_TRIES = 16,
+    SKEW_MS = 60000
+};
 static const uint32_t MAGIC = 0x31495244; /* "DRI1" */
 
 struct images {
@@ -65,7 +72,10 @@ void images_close(struct images *im) {
 enum err_kind images_check(struct images *im, struct err *e) {
     bool durable = true;
     if (redis_check(im->redis, &durable, e)) return e->kind;
-    if (!durable) log_warn("Redis at %s has no append-only file: what it holds is gone when it restarts (appendonly yes)", redis_where(im->redis));
+    if (!durable)
+        log_warn("Redis at %s has no append-only file: what it holds is gone when it restarts "
+                 "(appendonly yes)",
+                 redis_where(im->redis));
     return ERR_NONE;
 }
 
@@ -87,7 +97,8 @@ enum split images_split(const char name[ROW_HEX + 1], double share) {
 
 static struct bytes key_of(struct images *im, struct bytes model, const char *name) {
     buf_clear(&im->key);
-    buf_printf(&im->key, "%simage:{%.*s}:%s", im->prefix, (int)model.len, (const char *)model.data, name);
+    buf_printf(&im->key, "%simage:{%.*s}:%s", im->prefix, (int)model.len, (const char *)model.data,
+               name);
     return buf_bytes(&im->key);
 }
 
@@ -156,7 +167,8 @@ static bool take64(const unsigned char **at, const unsigned char *end, uint64_t 
     return true;
 }
 
-static bool take_text(const unsigned char **at, const unsigned char *end, uint64_t n, struct bytes *text) {
+static bool take_text(const unsigned char **at, const unsigned char *end, uint64_t n,
+                      struct bytes *text) {
     *text = (struct bytes){0};
     if (n == ABSENT) return true;
     if ((size_t)(end - *at) < n) return false;
@@ -168,12 +180,16 @@ static bool take_text(const unsigned char **at, const unsigned char *end, uint64
 static bool parse(struct bytes data, struct row *r) {
     const unsigned char *at = data.data, *end = at + data.len;
     uint64_t magic, n, x[4], length[4];
-    if (!take64(&at, end, &magic, 4) || magic != MAGIC || !take64(&at, end, &x[0], 4) || !take64(&at, end, &n, 4) || n < 1 || n > ORIGINS) return false;
+    if (!take64(&at, end, &magic, 4) || magic != MAGIC || !take64(&at, end, &x[0], 4) ||
+        !take64(&at, end, &n, 4) || n < 1 || n > ORIGINS)
+        return false;
     r->revision = (uint32_t)x[0];
     r->origin_count = (uint32_t)n;
     for (uint64_t i = 0; i < n; i++) {
         struct origin *o = &r->origins[i];
-        if (!take64(&at, end, &o->log, 8) || !take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 8) || !take64(&at, end, &x[2], 4) || !take64(&at, end, &x[3], 4))
+        if (!take64(&at, end, &o->log, 8) || !take64(&at, end, &x[0], 8) ||
+            !take64(&at, end, &x[1], 8) || !take64(&at, end, &x[2], 4) ||
+            !take64(&at, end, &x[3], 4))
             return false;
         o->offset = (int64_t)x[0];
         o->record_ms = (int64_t)x[1];
@@ -182,7 +198,9 @@ static bool parse(struct bytes data, struct row *r) {
     }
     struct image_row *im = &r->image;
     *im = (struct image_row){0};
-    if (!take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 4) || !take64(&at, end, &x[2], 4) || !take64(&at, end, &x[3], 4)) return false;
+    if (!take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 4) || !take64(&at, end, &x[2], 4) ||
+        !take64(&at, end, &x[3], 4))
+        return false;
     im->time_ms = (int64_t)x[0];
     im->height = (int)x[1];
     im->width = (int)x[2];
@@ -197,9 +215,11 @@ static bool parse(struct bytes data, struct row *r) {
     return im->pixels.len == x[1] * x[2] * x[3];
 }
 
-static enum err_kind parse_or_say(struct images *im, struct bytes data, struct row *r, struct err *e) {
+static enum err_kind parse_or_say(struct images *im, struct bytes data, struct row *r,
+                                  struct err *e) {
     if (parse(data, r)) return ERR_NONE;
-    return err_fatal(e, "%s in Redis at %s is not a row of Darkroom's, or of a newer one", im->key.data, redis_where(im->redis));
+    return err_fatal(e, "%s in Redis at %s is not a row of Darkroom's, or of a newer one",
+                     im->key.data, redis_where(im->redis));
 }
 
 /* ---- storing ---- */
@@ -225,7 +245,8 @@ static void judge(const struct row *was, const struct origin *o, struct image_pu
     const struct origin *newest = &was->origins[was->origin_count - 1];
     for (uint32_t i = 0; i < was->origin_count; i++) {
         const struct origin *k = &was->origins[i];
-        if (k->log == o->log && k->partition == o->partition && k->offset == o->offset && k->record_ms == o->record_ms) {
+        if (k->log == o->log && k->partition == o->partition && k->offset == o->offset &&
+            k->record_ms == o->record_ms) {
             p->verdict = IMAGE_REPLAYED;
             p->revision = k->revision;
             return;
@@ -233,54 +254,68 @@ static void judge(const struct row *was, const struct origin *o, struct image_pu
     }
     p->revision = was->revision;
     p->verdict = IMAGE_DUPLICATE;
-    /* Passed already, and it left no revision. The time tells it from a topic made anew, whose offsets
-       begin again but whose records are younger. */
-    if (newest->log == o->log && newest->partition == o->partition && o->offset < newest->offset && o->record_ms <= newest->record_ms) return;
-    if (hash_equal(&was->pixels, &p->pixels) && same_text(was->image.label, p->row.label) && was->image.height == p->row.height &&
-        was->image.width == p->row.width)
+    /* Passed already, and it left no revision. The time tells it from a topic made anew, whose
+       offsets begin again but whose records are younger, by more than the clocks of two producers
+       differ. */
+    if (newest->log == o->log && newest->partition == o->partition && o->offset < newest->offset &&
+        o->record_ms <= newest->record_ms + SKEW_MS)
+        return;
+    if (hash_equal(&was->pixels, &p->pixels) && same_text(was->image.label, p->row.label) &&
+        was->image.height == p->row.height && was->image.width == p->row.width)
         return;
     p->verdict = IMAGE_REVISED;
     p->revision = was->revision + 1;
 }
 
 static void encode_first(const struct image_put *p, const struct origin *o, struct buf *out) {
-    struct row r = {.revision = 1, .origin_count = 1, .origins = {*o}, .image = p->row, .pixels = p->pixels};
+    struct row r = {
+        .revision = 1, .origin_count = 1, .origins = {*o}, .image = p->row, .pixels = p->pixels};
     encode(&r, out);
 }
 
 /* The row after a revision: the origins of before and this one. */
-static void encode_next(const struct row *was, const struct image_put *p, const struct origin *o, struct buf *out) {
+static void encode_next(const struct row *was, const struct image_put *p, const struct origin *o,
+                        struct buf *out) {
     struct row r = {.revision = was->revision + 1, .image = p->row, .pixels = p->pixels};
     uint32_t from = was->origin_count == ORIGINS ? 1 : 0;
-    for (uint32_t i = from; i < was->origin_count; i++) r.origins[r.origin_count++] = was->origins[i];
+    for (uint32_t i = from; i < was->origin_count; i++)
+        r.origins[r.origin_count++] = was->origins[i];
     r.origins[r.origin_count] = *o;
     r.origins[r.origin_count++].revision = r.revision;
     encode(&r, out);
 }
 
 static void queue_set(struct images *im, struct bytes key, struct bytes row) {
-    redis_put(im->redis, 5, (const struct bytes[]){BYTES("SET"), key, row, BYTES("NX"), BYTES("GET")});
+    redis_put(im->redis, 5,
+              (const struct bytes[]){BYTES("SET"), key, row, BYTES("NX"), BYTES("GET")});
 }
 
 static void queue_index(struct images *im, const struct image_put *p) {
     char score[24];
     snprintf(score, sizeof score, "%lld", (long long)p->record_ms);
-    redis_put(im->redis, 5, (const struct bytes[]){BYTES("ZADD"), index_of(im, p->row.model), BYTES("NX"), bytes_of(score), bytes_of(p->name)});
+    redis_put(im->redis, 5,
+              (const struct bytes[]){BYTES("ZADD"), index_of(im, p->row.model), BYTES("NX"),
+                                     bytes_of(score), bytes_of(p->name)});
 }
 
 /* Replaces a row only while it begins (revision and origins) as the one that was read. */
 static struct redis_script replace_script = {
     "if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end "
-    "redis.call('SET', KEYS[1], ARGV[2]) return 1", ""};
+    "redis.call('SET', KEYS[1], ARGV[2]) return 1",
+    ""};
 
 /* One record by itself, against the row as it is now. */
-static enum err_kind put_alone(struct images *im, struct image_put *p, const struct origin *o, struct err *e) {
+static enum err_kind put_alone(struct images *im, struct image_put *p, const struct origin *o,
+                               struct err *e) {
     for (int i = 0; i < CAS_TRIES; i++) {
         struct redis_reply reply;
         struct row was;
         struct bytes key = key_of(im, p->row.model, p->name);
         encode_first(p, o, &im->row);
-        if (redis_do(im->redis, &reply, e, 5, (const struct bytes[]){BYTES("SET"), key, buf_bytes(&im->row), BYTES("NX"), BYTES("GET")})) return e->kind;
+        if (redis_do(im->redis, &reply, e, 5,
+                     (const struct bytes[]){BYTES("SET"), key, buf_bytes(&im->row), BYTES("NX"),
+                                            BYTES("GET")}))
+            return e->kind;
         if (reply.type == REDIS_NIL) {
             p->verdict = IMAGE_STORED;
             p->revision = 1;
@@ -291,22 +326,28 @@ static enum err_kind put_alone(struct images *im, struct image_put *p, const str
         if (p->verdict != IMAGE_REVISED) return ERR_NONE;
         char *begin = mem_copy(reply.text.data, 12 + 32 * (size_t)was.origin_count);
         encode_next(&was, p, o, &im->row);
-        enum err_kind kind = redis_script(im->redis, &replace_script, &reply, e, 1, 3, (const struct bytes[]){
-            key, {begin, 12 + 32 * (size_t)was.origin_count}, buf_bytes(&im->row)});
+        enum err_kind kind = redis_script(
+            im->redis, &replace_script, &reply, e, 1, 3,
+            (const struct bytes[]){
+                key, {begin, 12 + 32 * (size_t)was.origin_count}, buf_bytes(&im->row)});
         free(begin);
         if (kind) return kind;
         if (reply.integer == 1) return ERR_NONE;
     }
-    return err_again(e, "image %s changes faster than it can be corrected: another worker writes it too", p->name);
+    return err_again(
+        e, "image %s changes faster than it can be corrected: another worker writes it too",
+        p->name);
 }
 
-static enum err_kind note_models(struct images *im, const struct image_put *list, size_t n, struct err *e) {
+static enum err_kind note_models(struct images *im, const struct image_put *list, size_t n,
+                                 struct err *e) {
     struct redis_reply reply;
     char key[256];
     snprintf(key, sizeof key, "%smodels", im->prefix);
     for (size_t i = 0; i < n; i++) {
         if (i && bytes_equal(list[i].row.model, list[i - 1].row.model)) continue;
-        redis_put(im->redis, 3, (const struct bytes[]){BYTES("SADD"), bytes_of(key), list[i].row.model});
+        redis_put(im->redis, 3,
+                  (const struct bytes[]){BYTES("SADD"), bytes_of(key), list[i].row.model});
     }
     while (redis_unread(im->redis))
         if (redis_next(im->redis, &reply, e)) return e->kind;
@@ -354,28 +395,35 @@ enum err_kind images_put(struct images *im, struct image_put *list, size_t n, st
 
 /* ---- keeping ---- */
 
-/* Row first, then its place in the index: a cut between the two leaves a name without a row, which the next
-   call removes. One script, so no revision can come between. */
+/* One script, so that no revision of a row can come between its removal and that of its name. */
 static struct redis_script evict_script = {
-    "local function drop(names) for i = 1, #names do redis.call('DEL', ARGV[1] .. names[i]) redis.call('ZREM', KEYS[1], names[i]) end return #names end "
+    "local function drop(names) for i = 1, #names do redis.call('DEL', ARGV[1] .. names[i]) "
+    "redis.call('ZREM', KEYS[1], names[i]) end return #names end "
     "local over, gone = 0, 0 "
     "if tonumber(ARGV[2]) > 0 then over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[2]) end "
-    "if over > 0 then gone = drop(redis.call('ZRANGE', KEYS[1], 0, math.min(over, tonumber(ARGV[4])) - 1)) end "
-    "if ARGV[3] ~= '' then gone = gone + drop(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3], 'LIMIT', 0, ARGV[4])) end "
-    "return gone", ""};
+    "if over > 0 then gone = drop(redis.call('ZRANGE', KEYS[1], 0, math.min(over, "
+    "tonumber(ARGV[4])) - 1)) end "
+    "if ARGV[3] ~= '' then gone = gone + drop(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', "
+    "ARGV[3], 'LIMIT', 0, ARGV[4])) end "
+    "return gone",
+    ""};
 
-enum err_kind images_keep(struct images *im, struct bytes model, const struct spec *spec, int64_t now_ms, int64_t *removed, struct err *e) {
+enum err_kind images_keep(struct images *im, struct bytes model, const struct spec *spec,
+                          int64_t now_ms, int64_t *removed, struct err *e) {
     struct redis_reply reply;
     char most[24], oldest[24] = "", limit[12];
     *removed = 0;
     if (!spec->keep_images && !spec->keep_age_ms) return ERR_NONE;
     snprintf(most, sizeof most, "%lld", (long long)spec->keep_images);
     snprintf(limit, sizeof limit, "%d", EVICT_MOST);
-    if (spec->keep_age_ms) snprintf(oldest, sizeof oldest, "%lld", (long long)(now_ms - spec->keep_age_ms));
+    if (spec->keep_age_ms)
+        snprintf(oldest, sizeof oldest, "%lld", (long long)(now_ms - spec->keep_age_ms));
     struct bytes stem = key_of(im, model, "");
     char *rows = mem_copy(stem.data, stem.len);
-    enum err_kind kind = redis_script(im->redis, &evict_script, &reply, e, 1, 5, (const struct bytes[]){
-        index_of(im, model), bytes_of(rows), bytes_of(most), bytes_of(oldest), bytes_of(limit)});
+    enum err_kind kind =
+        redis_script(im->redis, &evict_script, &reply, e, 1, 5,
+                     (const struct bytes[]){index_of(im, model), bytes_of(rows), bytes_of(most),
+                                            bytes_of(oldest), bytes_of(limit)});
     free(rows);
     if (!kind) *removed = reply.integer;
     return kind;
@@ -384,12 +432,14 @@ enum err_kind images_keep(struct images *im, struct bytes model, const struct sp
 /* ---- reading ---- */
 
 struct get_all {
-    enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row, int64_t revision, struct err *e);
+    enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row, int64_t revision,
+                          struct err *e);
     void *ctx;
     struct bytes model;
 };
 
-static enum err_kind give(struct images *im, const struct get_all *g, size_t i, const struct redis_reply *r, struct err *e) {
+static enum err_kind give(struct images *im, const struct get_all *g, size_t i,
+                          const struct redis_reply *r, struct err *e) {
     struct row row;
     if (r->type == REDIS_NIL) return g->each(g->ctx, i, NULL, 0, e);
     if (parse_or_say(im, r->text, &row, e)) return e->kind;
@@ -397,8 +447,10 @@ static enum err_kind give(struct images *im, const struct get_all *g, size_t i, 
     return g->each(g->ctx, i, &row.image, row.revision, e);
 }
 
-enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1], size_t n,
-                         enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row, int64_t revision, struct err *e),
+enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1],
+                         size_t n,
+                         enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row,
+                                               int64_t revision, struct err *e),
                          void *ctx, struct err *e) {
     const struct get_all g = {each, ctx, model};
     struct bytes words[CHUNK + 1] = {BYTES("MGET")};
@@ -407,10 +459,12 @@ enum err_kind images_get(struct images *im, struct bytes model, const char (*nam
         size_t count = n - at < CHUNK ? n - at : CHUNK;
         struct redis_reply reply;
         arena_reset(&a);
-        for (size_t i = 0; i < count; i++) words[i + 1] = arena_copy(&a, key_of(im, model, names[at + i]));
+        for (size_t i = 0; i < count; i++)
+            words[i + 1] = arena_copy(&a, key_of(im, model, names[at + i]));
         if (redis_do(im->redis, &reply, e, (int)count + 1, words)) break;
         if (reply.type != REDIS_ARRAY || reply.count != count) {
-            err_fatal(e, "Redis at %s answered MGET of %zu keys with %zu values", redis_where(im->redis), count, reply.count);
+            err_fatal(e, "Redis at %s answered MGET of %zu keys with %zu values",
+                      redis_where(im->redis), count, reply.count);
             break;
         }
         for (size_t i = 0; i < count; i++)
@@ -421,18 +475,22 @@ enum err_kind images_get(struct images *im, struct bytes model, const char (*nam
 }
 
 struct with_names {
-    enum err_kind (*each)(void *ctx, const char *name, const struct image_row *row, int64_t revision, struct err *e);
+    enum err_kind (*each)(void *ctx, const char *name, const struct image_row *row,
+                          int64_t revision, struct err *e);
     void *ctx;
     const char (*names)[ROW_HEX + 1];
 };
 
-static enum err_kind give_named(void *ctx, size_t i, const struct image_row *row, int64_t revision, struct err *e) {
+static enum err_kind give_named(void *ctx, size_t i, const struct image_row *row, int64_t revision,
+                                struct err *e) {
     const struct with_names *w = ctx;
     return row ? w->each(w->ctx, w->names[i], row, revision, e) : ERR_NONE;
 }
 
 enum err_kind images_each(struct images *im, struct bytes model,
-                          enum err_kind (*each)(void *ctx, const char *name, const struct image_row *row, int64_t revision, struct err *e),
+                          enum err_kind (*each)(void *ctx, const char *name,
+                                                const struct image_row *row, int64_t revision,
+                                                struct err *e),
                           void *ctx, struct err *e) {
     char names[CHUNK][ROW_HEX + 1];
     for (size_t at = 0;; at += CHUNK) {
@@ -441,18 +499,24 @@ enum err_kind images_each(struct images *im, struct bytes model,
         size_t n = 0;
         snprintf(from, sizeof from, "%zu", at);
         snprintf(to, sizeof to, "%zu", at + CHUNK - 1);
-        if (redis_do(im->redis, &reply, e, 4, (const struct bytes[]){BYTES("ZRANGE"), index_of(im, model), bytes_of(from), bytes_of(to)})) return e->kind;
+        if (redis_do(im->redis, &reply, e, 4,
+                     (const struct bytes[]){BYTES("ZRANGE"), index_of(im, model), bytes_of(from),
+                                            bytes_of(to)}))
+            return e->kind;
         if (!reply.count) return ERR_NONE;
         for (size_t i = 0; i < reply.count; i++)
-            if (reply.items[i].text.len == ROW_HEX) snprintf(names[n++], ROW_HEX + 1, "%s", (const char *)reply.items[i].text.data);
-        struct with_names w = {each, ctx, (const char (*)[ROW_HEX + 1])names};
+            if (reply.items[i].text.len == ROW_HEX)
+                snprintf(names[n++], ROW_HEX + 1, "%s", (const char *)reply.items[i].text.data);
+        struct with_names w = {each, ctx, (const char(*)[ROW_HEX + 1]) names};
         if (images_get(im, model, w.names, n, give_named, &w, e)) return e->kind;
     }
 }
 
 enum err_kind images_count(struct images *im, struct bytes model, int64_t *count, struct err *e) {
     struct redis_reply reply;
-    if (redis_do(im->redis, &reply, e, 2, (const struct bytes[]){BYTES("ZCARD"), index_of(im, model)})) return e->kind;
+    if (redis_do(im->redis, &reply, e, 2,
+                 (const struct bytes[]){BYTES("ZCARD"), index_of(im, model)}))
+        return e->kind;
     *count = reply.integer;
     return ERR_NONE;
 }
@@ -461,11 +525,13 @@ static int by_text(const void *a, const void *b) {
     return strcmp(((const struct bytes *)a)->data, ((const struct bytes *)b)->data);
 }
 
-enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n, struct err *e) {
+enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n,
+                            struct err *e) {
     struct redis_reply reply;
     char key[256];
     snprintf(key, sizeof key, "%smodels", im->prefix);
-    if (redis_do(im->redis, &reply, e, 2, (const struct bytes[]){BYTES("SMEMBERS"), bytes_of(key)})) return e->kind;
+    if (redis_do(im->redis, &reply, e, 2, (const struct bytes[]){BYTES("SMEMBERS"), bytes_of(key)}))
+        return e->kind;
     *models = arena_alloc(a, reply.count * sizeof **models);
     *n = reply.count;
     for (size_t i = 0; i < *n; i++) (*models)[i] = arena_copy(a, reply.items[i].text);

@@ -1,19 +1,18 @@
 /*
  * images: the table of images in Redis: label, time, file name and pixels of each, as in the talk.
  *
- *     <prefix>image:{model}:<row>     STRING  one image: its revisions' coordinates, its attributes, its pixels
- *     <prefix>images:{model}          ZSET    row -> time stored; oldest out first
- *     <prefix>models                  SET     the models that have images or versions
+ *     <prefix>image:{model}:<row>     STRING  one image: its revisions' coordinates, its
+ * attributes, its pixels <prefix>images:{model}          ZSET    row -> time stored; oldest out
+ * first <prefix>models                  SET     the models that have images or versions
  *
- * A row's name is the first 32 hex digits of SHA-256(source, id): one image of one model, whatever the id
- * looks like. A row is written by SET NX GET, which answers in one round trip whether it was there; what
- * was there decides:
+ * A row's name is the first 32 hex digits of SHA-256(source, id): one image of one model, whatever
+ * the id looks like. A row is written by SET NX GET, which answers in one round trip whether it was
+ * there; what was there decides:
  *
  *     nothing                      stored      revision 1
- *     these coordinates            replayed    after a crash: every write is repeated, the answer is the same
- *     same pixels and label        duplicate   dropped
- *     coordinates already passed   duplicate   the replay of one
- *     other pixels or label        revised     one more revision, by compare-and-set
+ *     these coordinates            replayed    after a crash: every write is repeated, the answer
+ * is the same same pixels and label        duplicate   dropped coordinates already passed duplicate
+ * the replay of one other pixels or label        revised     one more revision, by compare-and-set
  */
 #ifndef DARKROOM_LEARN_IMAGES_H
 #define DARKROOM_LEARN_IMAGES_H
@@ -27,8 +26,8 @@ struct images;
 struct images *images_open(struct redis *r, const char *prefix); /* both borrowed */
 void images_close(struct images *im);
 
-/* Whether this Redis may be trusted with images: ERR_AGAIN when it is away or would evict rows by itself;
-   a warning in the log when it has no append-only file. */
+/* Whether this Redis may be trusted with images: ERR_AGAIN when it is away or would evict rows by
+   itself; a warning in the log when it has no append-only file. */
 enum err_kind images_check(struct images *im, struct err *e) MUST_CHECK;
 
 enum image_verdict { IMAGE_STORED, IMAGE_REPLAYED, IMAGE_DUPLICATE, IMAGE_REVISED };
@@ -38,7 +37,7 @@ struct image_row {
     struct bytes label, filename; /* absent when none */
     int64_t time_ms;              /* of the event */
     int height, width, channels;
-    struct bytes pixels;          /* uint8, H x W x C row-major */
+    struct bytes pixels; /* uint8, H x W x C row-major */
 };
 
 struct image_put {
@@ -59,32 +58,41 @@ struct image_put {
 enum split images_split(const char name[ROW_HEX + 1], double share);
 void images_row_name(struct bytes source, struct bytes id, char name[ROW_HEX + 1]);
 
-/* Stores all, in their order, in few round trips; may be repeated after any failure. Fills the answers
-   but split. */
-enum err_kind images_put(struct images *im, struct image_put *list, size_t n, struct err *e) MUST_CHECK;
+/* Stores all, in their order, in few round trips; may be repeated after any failure. Fills the
+   answers but split. */
+enum err_kind images_put(struct images *im, struct image_put *list, size_t n,
+                         struct err *e) MUST_CHECK;
 
 /* Removes the oldest above spec->keep_images and those older than spec->keep_age_ms; at most some
    thousand a call. *removed is how many. */
 enum err_kind images_keep(struct images *im, struct bytes model, const struct spec *spec,
                           int64_t now_ms, int64_t *removed, struct err *e) MUST_CHECK;
 
-/* Calls each(i, row) for the i-th name, row NULL when it is gone; rows are borrowed during the call. */
-enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1], size_t n,
+/* Calls each(i, row) for the i-th name, row NULL when it is gone; rows are borrowed during the
+ * call. */
+enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1],
+                         size_t n,
                          enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row,
                                                int64_t revision, struct err *e),
                          void *ctx, struct err *e) MUST_CHECK;
 /* Every image of a model, oldest first. */
 enum err_kind images_each(struct images *im, struct bytes model,
-                          enum err_kind (*each)(void *ctx, const char *name, const struct image_row *row,
-                                                int64_t revision, struct err *e),
+                          enum err_kind (*each)(void *ctx, const char *name,
+                                                const struct image_row *row, int64_t revision,
+                                                struct err *e),
                           void *ctx, struct err *e) MUST_CHECK;
-enum err_kind images_count(struct images *im, struct bytes model, int64_t *count, struct err *e) MUST_CHECK;
+enum err_kind images_count(struct images *im, struct bytes model, int64_t *count,
+                           struct err *e) MUST_CHECK;
 /* Names of all models, in the arena. */
-enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n, struct err *e) MUST_CHECK;
+enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n,
+                            struct err *e) MUST_CHECK;
 
 /* For a worker's settings table. */
 #define REDIS_SETTING(type, field)                                                                 \
-    {"redis-url", SETTING_SECRET, offsetof(type, field), "redis://127.0.0.1:6379/0",               \
-     "Redis: redis://[user:password@]host:port/db, rediss:// for TLS, or unix:/path", NULL, 0, 0, 0}
+    {                                                                                              \
+        "redis-url", SETTING_SECRET, offsetof(type, field), "redis://127.0.0.1:6379/0",            \
+            "Redis: redis://[user:password@]host:port/db, rediss:// for TLS, or unix:/path", NULL, \
+            0, 0, 0                                                                                \
+    }
 
 #endif

@@ -5,6 +5,7 @@
 #define DARKROOM_LEARN_JUDGE_H
 
 #include "lib/learn/images.h"
+#include "lib/learn/lineage.h"
 #include "lib/learn/registry.h"
 #include "lib/nn/model.h"
 
@@ -15,21 +16,26 @@ struct alive {
 };
 
 /*
- * The named rows, answered with `params` (NULL: the model's own weights). A row that is gone, has no label
- * or another shape is left out; a label that the model does not know is a wrong answer. Without any image
- * left everything is NAN.
+ * The first n of the rows, answered with `params` (NULL: the model's own weights). A row that is
+ * gone, has no label or another shape is left out; a label that the model does not know is a wrong
+ * answer. Without any image left everything is NAN. gone (n), when not NULL, gets 1 for a row that
+ * the store has no more.
  */
-enum err_kind judge_score(struct images *im, struct bytes name, const struct model *model, const float *params,
-                          const char (*rows)[ROW_HEX + 1], size_t n, const struct alive *alive,
-                          struct metrics *out, struct err *e) MUST_CHECK;
+enum err_kind judge_score(struct images *im, struct bytes name, const struct model *model,
+                          const float *params, const struct rows *rows, size_t n,
+                          unsigned char *gone, const struct alive *alive, struct metrics *out,
+                          struct err *e) MUST_CHECK;
 
 /*
- * The challenger against what serves now (served.version 0: nothing does), both on the images that the
- * challenger's lineage holds out. Promoted unless its accuracy is worse. Fills everything of *out but
- * time_ms; texts live in the arena. ERR_BAD when the challenger's artifacts are gone or damaged.
+ * The challenger against what serves now (served.version 0: nothing does), both on the images that
+ * the challenger's lineage holds out. Promoted unless its accuracy is worse; also where they cannot
+ * be compared: nothing is held out, or the spec asks for another input now. Fills everything of
+ * *out but time_ms; texts live in the arena. ERR_BAD when the challenger's artifacts are gone or
+ * damaged.
  */
-enum err_kind judge_challenger(struct registry *g, struct images *im, const struct trained *challenger,
-                               const struct deployed *served, const struct alive *alive, struct arena *a,
-                               struct deployed *out, struct err *e) MUST_CHECK;
+enum err_kind judge_challenger(struct registry *g, struct images *im,
+                               const struct trained *challenger, const struct deployed *served,
+                               const struct alive *alive, struct arena *a, struct deployed *out,
+                               struct err *e) MUST_CHECK;
 
 #endif

@@ -1,4 +1,4 @@
-/* lineage: the JSON artifact of a version, and the sorted sample of held-out rows. */
+/* lineage: the JSON artifact of a version, and rows in memory. */
 #include "lib/learn/lineage.h"
 
 #include "lib/base/json.h"
@@ -8,7 +8,6 @@
 
 void lineage_free(struct lineage *l) {
     free(l->batches);
-    free(l->evaluation);
     *l = (struct lineage){0};
 }
 
@@ -17,33 +16,18 @@ void lineage_add_batch(struct lineage *l, const struct lineage_batch *b) {
     l->batches[l->batch_count++] = *b;
 }
 
-void lineage_hold_out(struct lineage *l, const char row[ROW_HEX + 1], size_t most) {
-    size_t low = 0, high = l->evaluation_count;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        int order = strcmp(l->evaluation[mid], row);
-        if (order == 0) return;
-        if (order < 0) low = mid + 1;
-        else high = mid;
-    }
-    if (low >= most) return;
-    if (l->evaluation_count < most) {
-        l->evaluation = mem_resize(l->evaluation, (l->evaluation_count + 1) * sizeof *l->evaluation);
-        l->evaluation_count++;
-    }
-    memmove(l->evaluation + low + 1, l->evaluation + low, (l->evaluation_count - low - 1) * sizeof *l->evaluation);
-    memcpy(l->evaluation[low], row, ROW_HEX + 1);
-}
-
-void lineage_encode(const struct lineage *l, struct bytes model, int64_t version, int64_t parent, struct buf *out) {
+void lineage_encode(const struct lineage *l, struct bytes model, int64_t version, int64_t parent,
+                    struct buf *out) {
     struct json_writer w = json_begin(out);
     json_put_int(&w, "schema", MESSAGE_SCHEMA);
     json_put_text(&w, "model", model);
     json_put_int(&w, "version", version);
     json_put_int(&w, "parent", parent);
+    json_put_text(&w, "before", bytes_of(l->before));
     json_put_text(&w, "weights", bytes_of(l->weights));
     json_put_text(&w, "momentum", bytes_of(l->momentum));
     json_put_int(&w, "steps", l->steps);
+    json_put_text(&w, "evaluation", bytes_of(l->evaluation));
     json_open_array(&w, "batches");
     for (size_t i = 0; i < l->batch_count; i++) {
         json_open_object(&w, NULL);
@@ -53,41 +37,44 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
         json_close_object(&w);
     }
     json_close_array(&w);
-    json_open_array(&w, "evaluation");
-    for (size_t i = 0; i < l->evaluation_count; i++) json_put_text(&w, NULL, bytes_of(l->evaluation[i]));
-    json_close_array(&w);
     json_end(&w);
 }
 
 static enum err_kind copy_hex(struct bytes from, char *to, size_t digits, struct err *e) {
-    if (from.len != digits) return err_bad(e, REASON_BAD_MODEL_FILE, "a name of %zu characters, not %zu", from.len, digits);
+    if (from.len != digits)
+        return err_bad(e, REASON_BAD_MODEL_FILE, "a name of %zu characters, not %zu", from.len,
+                       digits);
     memcpy(to, from.data, digits);
     to[digits] = 0;
     return ERR_NONE;
 }
 
-static enum err_kind get_name(const struct json *o, const char *name, char to[HASH_HEX + 1], struct err *e) {
+static enum err_kind get_name(const struct json *o, const char *name, char to[HASH_HEX + 1],
+                              struct err *e) {
     struct bytes text = {0};
-    if (json_get_text(o, name, true, &text, e) || copy_hex(text, to, HASH_HEX, e)) return err_in(e, "%s", name);
+    if (json_get_text(o, name, true, &text, e) || copy_hex(text, to, HASH_HEX, e))
+        return err_in(e, "%s", name);
     return ERR_NONE;
 }
 
 static enum err_kind read_all(const struct json *o, struct lineage *l, struct err *e) {
-    if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) || json_get_int(o, "steps", true, &l->steps, e))
+    struct bytes before = {0};
+    if (json_get_text(o, "before", true, &before, e) ||
+        (before.len && copy_hex(before, l->before, HASH_HEX, e)))
+        return err_in(e, "before");
+    if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) ||
+        get_name(o, "evaluation", l->evaluation, e) || json_get_int(o, "steps", true, &l->steps, e))
         return e->kind;
-    const struct json *batches = json_member(o, "batches"), *rows = json_member(o, "evaluation");
-    if (!json_is_array(batches) || !json_is_array(rows)) return err_bad(e, REASON_BAD_MODEL_FILE, "batches and evaluation must be arrays");
+    const struct json *batches = json_member(o, "batches");
+    if (!json_is_array(batches))
+        return err_bad(e, REASON_BAD_MODEL_FILE, "batches must be an array");
     l->batches = mem_alloc(json_count(batches) * sizeof *l->batches);
     for (const struct json *v = json_first(batches); v; v = json_next(v)) {
         struct lineage_batch *b = &l->batches[l->batch_count];
-        if (get_name(v, "id", b->id, e) || get_name(v, "rows", b->rows, e) || json_get_int(v, "images", true, &b->images, e)) return e->kind;
+        if (get_name(v, "id", b->id, e) || get_name(v, "rows", b->rows, e) ||
+            json_get_int(v, "images", true, &b->images, e))
+            return e->kind;
         l->batch_count++;
-    }
-    l->evaluation = mem_alloc(json_count(rows) * sizeof *l->evaluation);
-    for (const struct json *v = json_first(rows); v; v = json_next(v)) {
-        struct bytes text = {0};
-        if (json_as_text(v, &text, e) || copy_hex(text, l->evaluation[l->evaluation_count], ROW_HEX, e)) return e->kind;
-        l->evaluation_count++;
     }
     return ERR_NONE;
 }
@@ -103,4 +90,81 @@ enum err_kind lineage_decode(struct bytes json, struct lineage *l, struct err *e
     }
     json_free(o);
     return e->kind;
+}
+
+/* ---- rows ---- */
+
+void rows_free(struct rows *r) {
+    free(r->list);
+    *r = (struct rows){0};
+}
+
+static int nibble(char c) {
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+static void pack_name(const char name[ROW_HEX + 1], unsigned char row[ROW_HEX / 2]) {
+    for (size_t i = 0; i < ROW_HEX / 2; i++)
+        row[i] = (unsigned char)(nibble(name[2 * i]) << 4 | nibble(name[2 * i + 1]));
+}
+
+static void make_room(struct rows *r, size_t more) {
+    size_t cap = 64; /* a power of two, so realloc has nothing to do but when one is passed */
+    while (cap < r->count + more) cap *= 2;
+    r->list = mem_resize(r->list, cap * sizeof *r->list);
+}
+
+void rows_add(struct rows *r, const char name[ROW_HEX + 1]) {
+    make_room(r, 1);
+    pack_name(name, r->list[r->count++]);
+}
+
+void rows_name(const struct rows *r, size_t i, char name[ROW_HEX + 1]) {
+    struct hash h = {{0}};
+    memcpy(h.bytes, r->list[i], ROW_HEX / 2);
+    hash_hex(&h, ROW_HEX / 2, name);
+}
+
+void rows_drop(struct rows *r, const unsigned char *gone) {
+    size_t kept = 0;
+    for (size_t i = 0; i < r->count; i++)
+        if (!gone[i]) memcpy(r->list[kept++], r->list[i], sizeof *r->list);
+    r->count = kept;
+}
+
+void rows_hold_out(struct rows *r, const char name[ROW_HEX + 1], size_t most) {
+    unsigned char row[ROW_HEX / 2];
+    size_t low = 0, high = r->count;
+    pack_name(name, row);
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        int order = memcmp(r->list[mid], row, sizeof row);
+        if (order == 0) return;
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    if (low >= most) return;
+    if (r->count < most) {
+        make_room(r, 1);
+        r->count++;
+    }
+    memmove(r->list + low + 1, r->list + low, (r->count - low - 1) * sizeof *r->list);
+    memcpy(r->list[low], row, sizeof row);
+}
+
+struct bytes rows_pack(const struct rows *r, size_t from, size_t to) {
+    return (struct bytes){r->list ? (const void *)(r->list + from) : "",
+                          (to - from) * sizeof *r->list};
+}
+
+enum err_kind rows_unpack(struct rows *r, struct bytes packed, struct err *e) {
+    size_t n = packed.len / sizeof *r->list;
+    if (packed.len % sizeof *r->list)
+        return err_bad(e, REASON_BAD_MODEL_FILE, "a rows artifact of %zu bytes", packed.len);
+    make_room(r, n);
+    if (n) memcpy(r->list + r->count, packed.data, packed.len);
+    r->count += n;
+    return ERR_NONE;
 }

@@ -25,33 +25,48 @@ void registry_close(struct registry *g) {
 }
 
 static struct bytes artifact_key(struct registry *g, struct bytes name) {
-    snprintf(g->key, sizeof g->key, "%sartifact:%.*s", g->prefix, (int)name.len, (const char *)name.data);
+    snprintf(g->key, sizeof g->key, "%sartifact:%.*s", g->prefix, (int)name.len,
+             (const char *)name.data);
     return bytes_of(g->key);
 }
 
-static struct bytes model_key(struct registry *g, struct bytes model, const char *what, char out[400]) {
-    snprintf(out, 400, "%smodel:{%.*s}:%s", g->prefix, (int)model.len, (const char *)model.data, what);
+static struct bytes model_key(struct registry *g, struct bytes model, const char *what,
+                              char out[400]) {
+    snprintf(out, 400, "%smodel:{%.*s}:%s", g->prefix, (int)model.len, (const char *)model.data,
+             what);
     return bytes_of(out);
 }
 
 /* ---- artifacts ---- */
 
-enum err_kind registry_put_artifact(struct registry *g, struct bytes data, char name[HASH_HEX + 1], struct err *e) {
+enum err_kind registry_put_artifact(struct registry *g, struct bytes data, char name[HASH_HEX + 1],
+                                    struct err *e) {
     struct redis_reply reply;
     struct hash h = hash_of(data);
     hash_hex(&h, HASH_LEN, name);
-    return redis_do(g->redis, &reply, e, 4, (const struct bytes[]){BYTES("SET"), artifact_key(g, bytes_of(name)), data, BYTES("NX")});
+    return redis_do(
+        g->redis, &reply, e, 4,
+        (const struct bytes[]){BYTES("SET"), artifact_key(g, bytes_of(name)), data, BYTES("NX")});
 }
 
-enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struct buf *out, struct err *e) {
+enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struct buf *out,
+                                    struct err *e) {
     struct redis_reply reply;
     struct hash want, have;
-    if (!hash_from_hex(name, &want)) return err_bad(e, REASON_BAD_MODEL_FILE, "an artifact's name must be %d hex digits", HASH_HEX);
-    if (redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("GET"), artifact_key(g, name)})) return e->kind;
-    if (reply.type == REDIS_NIL) return err_bad(e, REASON_BAD_MODEL_FILE, "artifact %.12s is not in Redis at %s", (const char *)name.data, redis_where(g->redis));
+    if (!hash_from_hex(name, &want))
+        return err_bad(e, REASON_BAD_MODEL_FILE, "an artifact's name must be %d hex digits",
+                       HASH_HEX);
+    if (redis_do(g->redis, &reply, e, 2,
+                 (const struct bytes[]){BYTES("GET"), artifact_key(g, name)}))
+        return e->kind;
+    if (reply.type == REDIS_NIL)
+        return err_bad(e, REASON_BAD_MODEL_FILE, "artifact %.12s is not in Redis at %s",
+                       (const char *)name.data, redis_where(g->redis));
     have = hash_of(reply.text);
     if (!hash_equal(&want, &have))
-        return err_bad(e, REASON_BAD_MODEL_FILE, "artifact %.12s in Redis at %s is damaged: its bytes have another SHA-256", (const char *)name.data, redis_where(g->redis));
+        return err_bad(e, REASON_BAD_MODEL_FILE,
+                       "artifact %.12s in Redis at %s is damaged: its bytes have another SHA-256",
+                       (const char *)name.data, redis_where(g->redis));
     buf_clear(out);
     buf_add(out, reply.text.data, reply.text.len);
     return ERR_NONE;
@@ -59,18 +74,24 @@ enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struc
 
 enum err_kind registry_remove_artifact(struct registry *g, struct bytes name, struct err *e) {
     struct redis_reply reply;
-    return redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("DEL"), artifact_key(g, name)});
+    return redis_do(g->redis, &reply, e, 2,
+                    (const struct bytes[]){BYTES("DEL"), artifact_key(g, name)});
 }
 
 /* ---- versions ---- */
 
-enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version, struct arena *a, struct trained *out, struct err *e) {
+enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version,
+                               struct arena *a, struct trained *out, struct err *e) {
     struct redis_reply reply;
     char key[400], number[24];
     snprintf(number, sizeof number, "%lld", (long long)version);
-    if (redis_do(g->redis, &reply, e, 3, (const struct bytes[]){BYTES("HGET"), model_key(g, model, "versions", key), bytes_of(number)})) return e->kind;
+    if (redis_do(g->redis, &reply, e, 3,
+                 (const struct bytes[]){BYTES("HGET"), model_key(g, model, "versions", key),
+                                        bytes_of(number)}))
+        return e->kind;
     if (reply.type == REDIS_NIL)
-        return err_bad(e, REASON_BAD_MODEL, "model %.*s has no version %s", (int)model.len, (const char *)model.data, number);
+        return err_bad(e, REASON_BAD_MODEL, "model %.*s has no version %s", (int)model.len,
+                       (const char *)model.data, number);
     return trained_decode(reply.text, a, out, e);
 }
 
@@ -80,13 +101,22 @@ static int64_t number_of(struct bytes text) {
     return strtoll(digits, NULL, 10);
 }
 
-enum err_kind registry_head(struct registry *g, struct bytes model, struct arena *a, struct trained *out, struct err *e) {
+enum err_kind registry_head(struct registry *g, struct bytes model, struct arena *a,
+                            struct trained *out, struct err *e) {
     struct redis_reply reply;
     char key[400];
     *out = (struct trained){.model = model};
-    if (redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("GET"), model_key(g, model, "head", key)})) return e->kind;
+    if (redis_do(g->redis, &reply, e, 2,
+                 (const struct bytes[]){BYTES("GET"), model_key(g, model, "head", key)}))
+        return e->kind;
     if (reply.type == REDIS_NIL) return ERR_NONE;
-    return registry_version(g, model, number_of(reply.text), a, out, e);
+    if (registry_version(g, model, number_of(reply.text), a, out, e) == ERR_BAD) {
+        char was[sizeof e->text];
+        memcpy(was, e->text, sizeof was);
+        err_again(e, "the registry in Redis at %.60s is damaged: %.150s", redis_where(g->redis),
+                  was);
+    }
+    return e->kind;
 }
 
 static int by_version(const void *a, const void *b) {
@@ -94,11 +124,14 @@ static int by_version(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-enum err_kind registry_versions(struct registry *g, struct bytes model, struct arena *a, struct trained **out, size_t *n, struct err *e) {
+enum err_kind registry_versions(struct registry *g, struct bytes model, struct arena *a,
+                                struct trained **out, size_t *n, struct err *e) {
     struct redis_reply reply;
     char key[400];
     *n = 0;
-    if (redis_do(g->redis, &reply, e, 2, (const struct bytes[]){BYTES("HVALS"), model_key(g, model, "versions", key)})) return e->kind;
+    if (redis_do(g->redis, &reply, e, 2,
+                 (const struct bytes[]){BYTES("HVALS"), model_key(g, model, "versions", key)}))
+        return e->kind;
     *out = arena_alloc(a, reply.count * sizeof **out);
     for (size_t i = 0; i < reply.count; i++)
         if (trained_decode(reply.items[i].text, a, &(*out)[(*n)++], e)) return e->kind;
@@ -106,7 +139,8 @@ enum err_kind registry_versions(struct registry *g, struct bytes model, struct a
     return ERR_NONE;
 }
 
-enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches, size_t n, int64_t *versions, struct err *e) {
+enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches,
+                               size_t n, int64_t *versions, struct err *e) {
     struct redis_reply reply;
     char key[400];
     if (!n) return ERR_NONE;
@@ -116,8 +150,31 @@ enum err_kind registry_batches(struct registry *g, struct bytes model, const str
     memcpy(words + 2, batches, n * sizeof *words);
     enum err_kind kind = redis_do(g->redis, &reply, e, (int)n + 2, words);
     free(words);
-    for (size_t i = 0; !kind && i < n && i < reply.count; i++) versions[i] = reply.items[i].type == REDIS_NIL ? 0 : number_of(reply.items[i].text);
+    if (!kind && reply.count != n)
+        return err_fatal(e, "Redis at %s answered HMGET of %zu fields with %zu values",
+                         redis_where(g->redis), n, reply.count);
+    for (size_t i = 0; !kind && i < n; i++)
+        versions[i] = reply.items[i].type == REDIS_NIL ? 0 : number_of(reply.items[i].text);
     return kind;
+}
+
+static struct redis_script prune_script = {
+    "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'WITHSCORES') "
+    "for i = 1, #gone, 2 do if gone[i + 1] ~= ARGV[3] and gone[i + 1] ~= ARGV[4] then "
+    "redis.call('DEL', ARGV[1] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end end return 0",
+    ""};
+
+enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to, int64_t spare,
+                             int64_t spare_too, struct err *e) {
+    struct redis_reply reply;
+    char key[400], number[3][24];
+    const int64_t numbers[] = {up_to, spare, spare_too};
+    for (int i = 0; i < 3; i++)
+        snprintf(number[i], sizeof number[i], "%lld", (long long)numbers[i]);
+    return redis_script(g->redis, &prune_script, &reply, e, 1, 5,
+                        (const struct bytes[]){model_key(g, model, "weights", key),
+                                               artifact_key(g, BYTES("")), bytes_of(number[0]),
+                                               bytes_of(number[1]), bytes_of(number[2])});
 }
 
 static struct redis_script publish_script = {
@@ -125,15 +182,17 @@ static struct redis_script publish_script = {
     "if head == ARGV[2] and redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[3] then return 1 end "
     "if head ~= ARGV[1] then return 0 end "
     "redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) "
-    "for i = 5, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
+    "for i = 6, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
     "redis.call('SADD', KEYS[4], ARGV[4]) "
-    "redis.call('SET', KEYS[1], ARGV[2]) return 1", ""};
+    "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[5]) "
+    "redis.call('SET', KEYS[1], ARGV[2]) return 1",
+    ""};
 
 enum err_kind registry_publish(struct registry *g, const struct trained *m, struct err *e) {
     struct redis_reply reply;
     struct buf message = {0};
-    char keys[3][400], models[400], parent[24], version[24];
-    struct bytes *words = mem_alloc((8 + m->batch_count) * sizeof *words);
+    char keys[4][400], models[400], parent[24], version[24];
+    struct bytes *words = mem_alloc((10 + m->batch_count) * sizeof *words);
     trained_encode(m, &message);
     snprintf(parent, sizeof parent, "%lld", (long long)m->parent);
     snprintf(version, sizeof version, "%lld", (long long)m->version);
@@ -142,16 +201,21 @@ enum err_kind registry_publish(struct registry *g, const struct trained *m, stru
     words[1] = model_key(g, m->model, "versions", keys[1]);
     words[2] = model_key(g, m->model, "batches", keys[2]);
     words[3] = bytes_of(models);
-    words[4] = bytes_of(parent);
-    words[5] = bytes_of(version);
-    words[6] = buf_bytes(&message);
-    words[7] = m->model;
-    memcpy(words + 8, m->batches, m->batch_count * sizeof *words);
-    enum err_kind kind = redis_script(g->redis, &publish_script, &reply, e, 4, (int)(8 + m->batch_count), words);
+    words[4] = model_key(g, m->model, "weights", keys[3]);
+    words[5] = bytes_of(parent);
+    words[6] = bytes_of(version);
+    words[7] = buf_bytes(&message);
+    words[8] = m->model;
+    words[9] = m->artifact;
+    memcpy(words + 10, m->batches, m->batch_count * sizeof *words);
+    enum err_kind kind =
+        redis_script(g->redis, &publish_script, &reply, e, 5, (int)(10 + m->batch_count), words);
     free(words);
     buf_free(&message);
     if (kind) return kind;
     if (reply.integer != 1)
-        return err_again(e, "model %.*s has gone on from version %s meanwhile: another trainer has its batches", (int)m->model.len, (const char *)m->model.data, parent);
+        return err_again(
+            e, "model %.*s has gone on from version %s meanwhile: another trainer has its batches",
+            (int)m->model.len, (const char *)m->model.data, parent);
     return ERR_NONE;
 }

@@ -1,14 +1,16 @@
 /*
  * registry: models in Redis. What train writes, deploy and predict read.
  *
- *     <prefix>artifact:<sha256>            STRING  weights or lineage; its name is its hash, written once
- *     <prefix>model:{model}:head           STRING  the version that the next one grows from
- *     <prefix>model:{model}:versions       HASH    version -> its models.trained message, complete
+ *     <prefix>artifact:<sha256>            STRING  weights, lineage, …; its name is its hash,
+ * written once <prefix>model:{model}:head           STRING  the version that the next one grows
+ * from <prefix>model:{model}:versions       HASH    version -> its models.trained message, complete
  *     <prefix>model:{model}:batches        HASH    batch id -> the version that learned from it
+ *     <prefix>model:{model}:weights        ZSET    artifact that versions are served from -> its
+ * version
  *
- * A version is published by one script that moves the head by compare-and-set on its parent, keeps the
- * message and marks its batches: all of it or nothing. A trainer that lost its partition and wakes up
- * later finds the head moved and changes nothing.
+ * A version is published by one script that moves the head by compare-and-set on its parent, keeps
+ * the message and marks its batches: all of it or nothing. A trainer that lost its partition and
+ * wakes up later finds the head moved and changes nothing.
  */
 #ifndef DARKROOM_LEARN_REGISTRY_H
 #define DARKROOM_LEARN_REGISTRY_H
@@ -26,22 +28,30 @@ void registry_close(struct registry *g);
 enum err_kind registry_put_artifact(struct registry *g, struct bytes data, char name[HASH_HEX + 1],
                                     struct err *e) MUST_CHECK;
 /* ERR_BAD (bad-model-file) when it is gone or its bytes are not its hash's. */
-enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struct buf *out, struct err *e) MUST_CHECK;
-enum err_kind registry_remove_artifact(struct registry *g, struct bytes name, struct err *e) MUST_CHECK;
+enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struct buf *out,
+                                    struct err *e) MUST_CHECK;
+enum err_kind registry_remove_artifact(struct registry *g, struct bytes name,
+                                       struct err *e) MUST_CHECK;
 
-/* Version 0 in *out when the model has none. Texts in the arena. */
-enum err_kind registry_head(struct registry *g, struct bytes model, struct arena *a, struct trained *out,
-                            struct err *e) MUST_CHECK;
+/* Version 0 in *out when the model has none. Texts in the arena. ERR_AGAIN also when what is kept
+   cannot be read: that is nobody's input, and people must mend it. */
+enum err_kind registry_head(struct registry *g, struct bytes model, struct arena *a,
+                            struct trained *out, struct err *e) MUST_CHECK;
 /* ERR_BAD when there is no such version. */
-enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version, struct arena *a,
-                               struct trained *out, struct err *e) MUST_CHECK;
+enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version,
+                               struct arena *a, struct trained *out, struct err *e) MUST_CHECK;
 /* All versions of a model, by number. */
 enum err_kind registry_versions(struct registry *g, struct bytes model, struct arena *a,
                                 struct trained **out, size_t *n, struct err *e) MUST_CHECK;
 /* versions[i] is the version that learned from batches[i], 0 when none did. */
-enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches, size_t n,
-                               int64_t *versions, struct err *e) MUST_CHECK;
-/* ERR_AGAIN when the head is no longer m->parent: somebody else went on. Repeating the same is fine. */
-enum err_kind registry_publish(struct registry *g, const struct trained *m, struct err *e) MUST_CHECK;
+enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches,
+                               size_t n, int64_t *versions, struct err *e) MUST_CHECK;
+/* Removes the weights of versions up to up_to, but those of the two versions to spare. */
+enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to, int64_t spare,
+                             int64_t spare_too, struct err *e) MUST_CHECK;
+/* ERR_AGAIN when the head is no longer m->parent: somebody else went on. Repeating the same is
+ * fine. */
+enum err_kind registry_publish(struct registry *g, const struct trained *m,
+                               struct err *e) MUST_CHECK;
 
 #endif

@@ -16,7 +16,8 @@ struct served_models {
     size_t count;
 };
 
-struct served_models *served_open(const char *redis_url, const char *prefix, int slice, struct err *e) {
+struct served_models *served_open(const char *redis_url, const char *prefix, int slice,
+                                  struct err *e) {
     struct redis *redis = redis_open(&(struct redis_conf){.url = redis_url}, e);
     if (!redis) return NULL;
     struct served_models *s = mem_zeroed(1, sizeof *s);
@@ -53,7 +54,8 @@ static size_t find(const struct served_models *s, struct bytes model) {
 static struct served *load(struct served_models *s, const struct deployed *d, struct err *e) {
     struct buf file = {0};
     struct served *m = mem_zeroed(1, sizeof *m);
-    if (registry_get_artifact(s->registry, d->artifact, &file, e) || model_load(buf_bytes(&file), &m->model, e)) {
+    if (registry_get_artifact(s->registry, d->artifact, &file, e) ||
+        model_load(buf_bytes(&file), &m->model, e)) {
         buf_free(&file);
         served_free(m);
         return NULL;
@@ -61,7 +63,8 @@ static struct served *load(struct served_models *s, const struct deployed *d, st
     buf_free(&file);
     const char *alpha = model_note(&m->model, "alpha");
     snprintf(m->name, sizeof m->name, "%.*s", (int)d->model.len, (const char *)d->model.data);
-    snprintf(m->artifact, sizeof m->artifact, "%.*s", (int)d->artifact.len, (const char *)d->artifact.data);
+    snprintf(m->artifact, sizeof m->artifact, "%.*s", (int)d->artifact.len,
+             (const char *)d->artifact.data);
     m->version = d->version;
     m->alpha = alpha && strcmp(alpha, "black") == 0 ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE;
     m->classes = net_classes(m->model.net);
@@ -78,7 +81,8 @@ static void forget(struct served_models *s, size_t i) {
     s->list[i] = s->list[--s->count];
 }
 
-enum err_kind served_update(struct served_models *s, struct bytes key, struct bytes value, struct err *e) {
+enum err_kind served_update(struct served_models *s, struct bytes key, struct bytes value,
+                            struct err *e) {
     struct arena a = {0};
     struct deployed d;
     if (!event_model_is_valid(key)) {
@@ -91,10 +95,13 @@ enum err_kind served_update(struct served_models *s, struct bytes key, struct by
     }
     if (deployed_decode(value, &a, &d, e)) goto done;
     size_t i = find(s, d.model);
-    if (d.version == 0 || (i < s->count && bytes_is(d.artifact, s->list[i]->artifact) && s->list[i]->version == d.version)) goto done;
+    if (d.version == 0 || (i < s->count && bytes_is(d.artifact, s->list[i]->artifact) &&
+                           s->list[i]->version == d.version))
+        goto done;
     struct served *m = load(s, &d, e);
     if (!m) goto done;
-    log_info("model %s: version %lld serves now (%d labels, %.12s)", m->name, (long long)m->version, m->classes, m->artifact);
+    log_info("model %s: version %lld serves now (%d labels, %.12s)", m->name, (long long)m->version,
+             m->classes, m->artifact);
     if (i < s->count) {
         served_free(s->list[i]);
     } else {
@@ -114,7 +121,8 @@ done:
 struct served *served_find(struct served_models *s, struct bytes model, struct err *e) {
     size_t i = find(s, model);
     if (i < s->count) return s->list[i];
-    err_bad(e, REASON_NO_MODEL, "no version of model \"%.*s\" is deployed", (int)model.len, (const char *)model.data);
+    err_bad(e, REASON_NO_MODEL, "no version of model \"%.*s\" is deployed", (int)model.len,
+            (const char *)model.data);
     return NULL;
 }
 

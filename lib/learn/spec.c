@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define AT(field) offsetof(struct spec, field)
+/* clang-format off: one field a line, as README.md has them */
 const struct setting spec_settings[] = {
     {"input.width", SETTING_INT, AT(width), "28", "pixels; images of another size are resized", NULL, 1, 1024, 0},
     {"input.height", SETTING_INT, AT(height), "28", "pixels", NULL, 1, 1024, 0},
@@ -32,6 +33,7 @@ const struct setting spec_settings[] = {
     {"keep.age", SETTING_TIME, AT(keep_age_ms), "0s", "how long an image is kept; 0 is for ever", NULL, 0, 0, 0},
     {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights are kept", NULL, 2, 1e6, 0},
     {0}};
+/* clang-format on */
 
 struct named {
     char name[EVENT_MODEL_MAX + 1];
@@ -51,7 +53,8 @@ static enum err_kind read_whole(const char *path, struct buf *out, struct err *e
     for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;) buf_add(out, piece, n);
     bool bad = ferror(f) != 0;
     fclose(f);
-    return bad ? err_fatal(e, "the models' file %s cannot be read: %s", path, strerror(errno)) : ERR_NONE;
+    return bad ? err_fatal(e, "the models' file %s cannot be read: %s", path, strerror(errno))
+               : ERR_NONE;
 }
 
 /* A member's value as it would be typed into a setting; false for an object, array or null. */
@@ -62,33 +65,45 @@ static bool as_typed(const struct json *o, const char *name, char *out, size_t s
     bool yes;
     if (!json_get_text(o, name, true, &text, &ignored))
         return snprintf(out, size, "%.*s", (int)text.len, (const char *)text.data) < (int)size;
-    if (!json_get_real(o, name, true, &number, &ignored)) return snprintf(out, size, "%.15g", number) < (int)size;
-    if (!json_get_bool(o, name, true, &yes, &ignored)) return snprintf(out, size, "%s", yes ? "true" : "false") < (int)size;
+    if (!json_get_real(o, name, true, &number, &ignored))
+        return snprintf(out, size, "%.15g", number) < (int)size;
+    if (!json_get_bool(o, name, true, &yes, &ignored))
+        return snprintf(out, size, "%s", yes ? "true" : "false") < (int)size;
     return false;
 }
 
-static enum err_kind read_spec(const struct json *o, const char *path, struct named *m, struct err *e) {
+static enum err_kind read_spec(const struct json *o, const char *path, struct named *m,
+                               struct err *e) {
     for (const struct json *v = json_first(o); v; v = json_next(v)) {
         const struct setting *s = spec_settings;
         char text[128], from[320];
         while (s->name && strcmp(s->name, json_name(v)) != 0) s++;
         snprintf(from, sizeof from, "%.120s: model %s: \"%.40s\"", path, m->name, json_name(v));
-        if (!s->name) return err_fatal(e, "%.180s is no field of a spec; README.md lists them", from);
-        if (!as_typed(o, json_name(v), text, sizeof text)) return err_fatal(e, "%.180s must be a text or a number", from);
+        if (!s->name)
+            return err_fatal(e, "%.180s is no field of a spec; README.md lists them", from);
+        if (!as_typed(o, json_name(v), text, sizeof text))
+            return err_fatal(e, "%.180s must be a text or a number", from);
         if (settings_put(s, &m->spec, text, from, e)) return e->kind;
     }
-    if (m->spec.channels == 2) return err_fatal(e, "%.120s: model %s: \"input.channels\" must be 1 or 3", path, m->name);
+    if (m->spec.channels == 2)
+        return err_fatal(e, "%.120s: model %s: \"input.channels\" must be 1 or 3", path, m->name);
     return ERR_NONE;
 }
 
-static enum err_kind read_models(const struct json *models, const char *path, struct specs *s, struct err *e) {
-    if (!json_is_object(models)) return err_fatal(e, "%s: \"models\" must be an object of name: spec", path);
+static enum err_kind read_models(const struct json *models, const char *path, struct specs *s,
+                                 struct err *e) {
+    if (!json_is_object(models))
+        return err_fatal(e, "%s: \"models\" must be an object of name: spec", path);
     s->list = mem_zeroed(json_count(models), sizeof *s->list);
     for (const struct json *v = json_first(models); v; v = json_next(v)) {
         struct named *m = &s->list[s->count];
         if (!event_model_is_valid(bytes_of(json_name(v))))
-            return err_fatal(e, "%s: a model's name must be 1 to %d of a-z, 0-9, '.', '_' and '-': \"%.64s\" is not", path, EVENT_MODEL_MAX, json_name(v));
-        if (!json_is_object(v)) return err_fatal(e, "%s: model %s: a spec must be an object", path, json_name(v));
+            return err_fatal(e,
+                             "%s: a model's name must be 1 to %d of a-z, 0-9, '.', '_' and '-': "
+                             "\"%.64s\" is not",
+                             path, EVENT_MODEL_MAX, json_name(v));
+        if (!json_is_object(v))
+            return err_fatal(e, "%s: model %s: a spec must be an object", path, json_name(v));
         snprintf(m->name, sizeof m->name, "%s", json_name(v));
         m->spec = s->preset;
         s->count++;
@@ -127,6 +142,16 @@ void specs_free(struct specs *s) {
     if (!s) return;
     free(s->list);
     free(s);
+}
+
+size_t specs_largest(const struct specs *s) {
+    size_t most = (size_t)(s->preset.width * s->preset.height * s->preset.channels);
+    for (size_t i = 0; i < s->count; i++) {
+        const struct spec *m = &s->list[i].spec;
+        size_t size = (size_t)(m->width * m->height * m->channels);
+        if (size > most) most = size;
+    }
+    return most;
 }
 
 const struct spec *specs_of(const struct specs *s, struct bytes model) {

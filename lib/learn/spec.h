@@ -1,7 +1,7 @@
 /*
- * spec: what a model wants: the size of its input, its network, how it is batched, trained, deployed and
- * kept. One JSON file describes many models; what it leaves out, and every model that it does not name,
- * has the built-in default.
+ * spec: what a model wants: the size of its input, its network, how it is batched, trained,
+ * deployed and kept. One JSON file describes many models; what it leaves out, and every model that
+ * it does not name, has the built-in default.
  *
  *     { "models": { "digits": { "input.width": 28, "network": "cnn", "batch.age": "10s" } } }
  *
@@ -19,19 +19,19 @@ enum network { NETWORK_MLP, NETWORK_CNN };
 
 struct spec {
     int64_t width, height, channels; /* of the input; channels 1 (grey) or 3 (RGB) */
-    int alpha;                   /* enum image_alpha: what transparent pixels stand before */
-    int network;                 /* enum network */
+    int alpha;                       /* enum image_alpha: what transparent pixels stand before */
+    int network;                     /* enum network */
 
     int64_t batch_count, batch_age_ms;
 
-    double passes;      /* presentations for every new image, on average, those of older ones included */
+    double passes; /* presentations for every new image, on average, those of older ones included */
     int64_t minibatch;
     double rate, momentum, decay, smoothing;
-    double average;     /* of the weights, per step: what is published */
-    double fresh;       /* share of a minibatch that is new; the rest is drawn from all before */
+    double average; /* of the weights, per step: what is published */
+    double fresh;   /* share of a minibatch that is new; the rest is drawn from all before */
 
-    double eval_share;  /* of the ids */
-    int64_t eval_most;  /* images; the ones with the smallest row names are taken */
+    double eval_share; /* of the ids */
+    int64_t eval_most; /* images; the ones with the smallest row names are taken */
 
     int64_t keep_images, keep_age_ms; /* 0: for ever */
     int64_t keep_versions;            /* whose weights are kept, beside the one that is served */
@@ -39,14 +39,19 @@ struct spec {
 
 struct specs;
 
-/* path NULL: the built-in default alone. ERR_FATAL names the file, the model, the field and what is allowed. */
+/* path NULL: the built-in default alone. ERR_FATAL names the file, the model, the field and what is
+ * allowed. */
 struct specs *specs_load(const char *path, struct err *e);
 void specs_free(struct specs *s);
 const struct spec *specs_of(const struct specs *s, struct bytes model);
+size_t specs_largest(const struct specs *s); /* bytes of the largest input tensor of any model */
 extern const struct setting spec_settings[]; /* of one model; ends with {0} */
 
 /* For a worker's settings table. */
 #define SPEC_SETTING(type, field)                                                                  \
-    {"models", SETTING_TEXT, offsetof(type, field), NULL, "JSON file with the models' specs", NULL, 0, 0, 0}
+    {                                                                                              \
+        "models", SETTING_TEXT, offsetof(type, field), NULL, "JSON file with the models' specs",   \
+            NULL, 0, 0, 0                                                                          \
+    }
 
 #endif

@@ -32,12 +32,27 @@ void out_free(struct out *o) {
     free(o->list);
 }
 
-/* `more` headers may follow the record's own. */
+/* A copy at *at, which moves behind it; absent stays absent. */
+static struct bytes put(char **at, struct bytes from) {
+    if (!from.data) return from;
+    struct bytes copy = {*at, from.len};
+    memcpy(*at, from.data, from.len);
+    *at += from.len;
+    return copy;
+}
+
+/* The whole record in one piece of memory. `more` headers may follow the record's own. */
 static struct record *add(struct out *o, const char *topic, const struct record *r, size_t more) {
-    struct header *headers = arena_alloc(&o->arena, (r->header_count + more + 1) * sizeof *headers);
+    size_t count = r->header_count + more,
+           size = count * sizeof(struct header) + r->key.len + r->value.len;
     for (size_t i = 0; i < r->header_count; i++)
-        headers[i] = (struct header){arena_copy(&o->arena, r->headers[i].name),
-                                     arena_copy(&o->arena, r->headers[i].value)};
+        size += r->headers[i].name.len + r->headers[i].value.len;
+    struct header *headers = arena_alloc(&o->arena, size + 1);
+    char *at = (char *)(headers + count);
+    for (size_t i = 0; i < r->header_count; i++) {
+        headers[i].name = put(&at, r->headers[i].name);
+        headers[i].value = put(&at, r->headers[i].value);
+    }
     if (o->count == o->cap) {
         o->cap = o->cap ? o->cap * 2 : 64;
         o->list = mem_resize(o->list, o->cap * sizeof *o->list);
@@ -45,8 +60,8 @@ static struct record *add(struct out *o, const char *topic, const struct record 
     struct record *to = &o->list[o->count++];
     *to = (struct record){
         .topic = topic,
-        .key = arena_copy(&o->arena, r->key),
-        .value = arena_copy(&o->arena, r->value),
+        .key = put(&at, r->key),
+        .value = put(&at, r->value),
         .headers = headers,
         .header_count = r->header_count,
         .time_ms = r->time_ms,
@@ -70,6 +85,16 @@ enum err_kind out_send(struct out *o, enum topic t, const struct record *r, stru
     return ERR_NONE;
 }
 
+enum err_kind out_event(struct out *o, enum topic t, struct bytes key, struct bytes value,
+                        const struct event *ev, const struct record *from, struct err *e) {
+    struct event full = *ev;
+    struct record r = {.key = key, .value = value, .time_ms = -1};
+    if (!full.type.data) full.type = bytes_of(topic_info(t)->type);
+    full.content_type = bytes_of(topic_info(t)->content_type);
+    event_write(&full, from, &o->arena, &r);
+    return out_send(o, t, &r, e);
+}
+
 static bool name_is_legal(struct bytes name) {
     const char *p = name.data;
     for (size_t i = 0; i < name.len; i++)
@@ -90,17 +115,26 @@ static bool list_allows(const char *list, const char *name) {
     return false;
 }
 
-enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *r, struct err *e) {
+enum err_kind out_reply(struct out *o, struct bytes topic, enum topic usual, struct bytes key,
+                        struct bytes value, const struct event *ev, const struct record *from,
+                        struct err *e) {
+    bool exists = true;
+    if (!topic.data) return out_event(o, usual, key, value, ev, from, e);
     if (!o->stage->replies || !name_is_legal(topic))
         return err_bad(e, REASON_REPLY_TOPIC, "the reply topic is not a topic's name");
     const char *name = arena_text(&o->arena, topic);
     enum topic own = topic_of(name);
-    if (own != TOPIC_NONE && output_of(o->stage, own) >= 0) return out_send(o, own, r, e);
+    if (own != TOPIC_NONE && output_of(o->stage, own) >= 0)
+        return out_event(o, own, key, value, ev, from, e);
     /* No pattern is wide enough for the fleet's own topics: a requester does not write models. */
     if (own != TOPIC_NONE || !list_allows(o->conf->reply_topics, name))
         return err_bad(e, REASON_REPLY_TOPIC, "the setting reply-topics does not allow %.100s",
                        name);
-    add(o, name, r, 0);
+    if (bus_topic_exists(o->bus, name, &exists, e)) return e->kind;
+    if (!exists) return err_bad(e, REASON_REPLY_TOPIC, "there is no topic %.100s", name);
+    if (out_event(o, usual, key, value, ev, from, e)) return e->kind;
+    o->list[o->count - 1].topic = name;
+    o->tally.outputs[output_of(o->stage, usual)]--;
     o->tally.replies++;
     return ERR_NONE;
 }

@@ -198,6 +198,7 @@ static enum err_kind offer(struct stage_run *run, const struct record *r, bool *
         log_warn("passed over %s[%d]@%" PRId64 ": %s", r->topic, r->partition, r->offset, e->text);
     if (kind == ERR_AGAIN && log_due(&run->said_ms, SAY_EVERY_MS))
         log_warn("an update waits: %s", e->text);
+    err_clear(e);
     return ERR_NONE;
 }
 
@@ -225,29 +226,26 @@ static void keep_update(struct stage_run *run, const struct record *r) {
     copy_record(&u->memory, r, &u->record);
     while (*end) end = &(*end)->next;
     *end = u;
-    if (!run->updates_retry.failures)
-        run->updates_retry.due_us =
-            clock_monotonic_us() + next_retry_ms(run, &run->updates_retry) * 1000LL;
+    run->updates_retry.due_us = 0; /* a new one is offered at once */
 }
 
-/* Gives out what is there; an older one of the same key that still waits is overtaken. */
-static enum err_kind read_updates(struct stage_run *run, struct err *e) {
+/* Takes what is there; an older update of the same key is overtaken, so that a long history costs
+   no more than its last state. */
+static enum err_kind gather_updates(struct stage_run *run, struct err *e) {
     struct record r;
-    bool got = true, taken;
-    if (run->stage->watch == TOPIC_NONE) return ERR_NONE;
-    if (offer_kept(run, e)) return e->kind;
-    for (;;) {
+    bool got = run->stage->watch != TOPIC_NONE;
+    while (got) {
         if (bus_watch_poll(run->bus, &r, &got, e)) return e->kind;
-        if (!got) return ERR_NONE;
+        if (!got) break;
         metrics_beat(run->metrics);
         for (struct update **at = &run->updates; *at;)
             if (bytes_equal((*at)->record.key, r.key))
                 drop_update(at);
             else
                 at = &(*at)->next;
-        if (offer(run, &r, &taken, e)) return e->kind;
-        if (!taken) keep_update(run, &r);
+        keep_update(run, &r);
     }
+    return ERR_NONE;
 }
 
 /* Reads the watched topic to the end that it has now, for at most wait_ms: run->caught_up says
@@ -256,7 +254,8 @@ static enum err_kind catch_up(struct stage_run *run, int wait_ms, struct err *e)
     int64_t until = clock_monotonic_us() + wait_ms * 1000LL;
     for (run->caught_up = false;;) {
         bool at_end = false;
-        if (read_updates(run, e) || bus_watch_end(run->bus, &at_end, e)) return e->kind;
+        if (gather_updates(run, e) || bus_watch_end(run->bus, &at_end, e)) return e->kind;
+        if (at_end && offer_kept(run, e)) return e->kind;
         bool must_take_all = run->stage->watch_first || !run->ever_caught_up;
         run->caught_up = at_end && !(must_take_all && run->updates);
         run->ever_caught_up = run->ever_caught_up || run->caught_up;
@@ -466,6 +465,13 @@ static enum err_kind poll_again(struct stage_run *run, struct records *in,
     return ERR_NONE;
 }
 
+static size_t most_records(const struct stage_run *run) {
+    const struct stage *s = run->stage;
+    size_t most = run->conf.max_records ? (size_t)run->conf.max_records : s->max_records;
+    size_t fit = s->most ? s->most(run->state) : most;
+    return fit < most ? fit : most;
+}
+
 static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct err *e) {
     const struct stage *s = run->stage;
     struct records in;
@@ -474,13 +480,11 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
         run->opened = true;
     }
     if (run->rewind_wanted && rewind_bus(run, e)) return e->kind;
-    if (read_updates(run, e)) return e->kind;
-    if (!run->caught_up && catch_up(run, 0, e)) return e->kind;
+    if (run->caught_up ? gather_updates(run, e) || offer_kept(run, e) : catch_up(run, 0, e))
+        return e->kind;
 
     struct bus_limits limits = {
-        .max_records = one_by_one(run)         ? 1
-                       : run->conf.max_records ? (size_t)run->conf.max_records
-                                               : s->max_records,
+        .max_records = one_by_one(run) ? 1 : most_records(run),
         .max_bytes = run->conf.max_bytes ? (size_t)run->conf.max_bytes : s->max_bytes,
         .wait_ms = run->caught_up || wait_ms < WATCH_PAUSE_MS ? wait_ms : WATCH_PAUSE_MS,
     };

@@ -31,6 +31,8 @@ struct stage {
     enum topic watch; /* followed without a group: on_update; TOPIC_NONE: nothing */
 
     size_t max_records, max_bytes; /* of one call of handle */
+    /* Fewer records, when their outputs are large: asked after open; NULL: max_records. */
+    size_t (*most)(const void *state);
     bool overlap;     /* handle the next records while the last commit is under way (two lanes) */
     bool watch_first; /* read the watched topic to its end before each call of handle */
     bool may_repeat;  /* delivery=at-least-once may be chosen */
@@ -75,8 +77,15 @@ int stage_main(const struct stage *s, int argc, char **argv);
    outputs with this hand-over. ERR_FATAL: the stage does not name the topic. */
 enum err_kind out_send(struct out *o, enum topic t, const struct record *r,
                        struct err *e) MUST_CHECK;
-/* To a topic that a user named: ERR_BAD (reply-topic) when the settings do not allow it. */
-enum err_kind out_reply(struct out *o, struct bytes topic, const struct record *r,
+/* The same of an event: key, value, the attributes of ev, and the trail of `from` (NULL: none). The
+   type and the content type are the topic's, unless ev has a type. */
+enum err_kind out_event(struct out *o, enum topic t, struct bytes key, struct bytes value,
+                        const struct event *ev, const struct record *from,
+                        struct err *e) MUST_CHECK;
+/* The same, to a topic that a user named (absent: to the usual one). ERR_BAD (reply-topic) when the
+   settings do not allow it, or it does not exist. */
+enum err_kind out_reply(struct out *o, struct bytes topic, enum topic usual, struct bytes key,
+                        struct bytes value, const struct event *ev, const struct record *from,
                         struct err *e) MUST_CHECK;
 /* The record, as it came, to the dead letters of the input, with dlq.* headers that say why. Where
    the input has no dead letters it is only logged and counted. */
@@ -114,7 +123,8 @@ struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus 
  */
 enum err_kind stage_step(struct stage_run *run, int wait_ms, bool *idle, int *retry_ms,
                          struct err *e) MUST_CHECK;
-/* Whether `open` has been through; a stage that is refused before has a setting that cannot work. */
+/* Whether `open` has been through; a stage that is refused before has a setting that cannot work.
+ */
 bool stage_run_opened(const struct stage_run *run);
 /* Finishes the hand-over under way, calls close (once open was), frees the run; the bus is the
  * caller's. */

@@ -1,6 +1,6 @@
 /*
- * The whole loop on the memory log and a real Redis: images become a model, the model answers requests,
- * through the six real workers and the real runtime. Everything is counted at the end.
+ * The whole loop on the memory log and a real Redis: images become a model, the model answers
+ * requests, through the six real workers and the real runtime. Everything is counted at the end.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
@@ -16,9 +16,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
-const struct stage *preprocess_stage(void), *store_stage(void), *batch_stage(void), *train_stage(void), *deploy_stage(void), *predict_stage(void);
+const struct stage *preprocess_stage(void), *store_stage(void), *batch_stage(void),
+    *train_stage(void), *deploy_stage(void), *predict_stage(void);
 
 enum { STAGES = 6, PARTITIONS = 3, SIDE = 28 };
 
@@ -45,8 +47,12 @@ static void open_worker(struct worker *w) {
     w->state = mem_zeroed(1, w->stage->state_size);
     struct settings_use mine[] = {{uses[0].table, w->state}, {0}};
     assert_int_equal(settings_read(mine, 1, argv, &operand, &help, &err), ERR_NONE);
-    struct bus_conf conf = {.group = group, .instance = "a", .in = topic_name(w->stage->in), .lanes = w->stage->overlap ? 2 : 1,
-                            .watch = w->stage->watch ? topic_name(w->stage->watch) : NULL, .queue_bytes = 1 << 20};
+    struct bus_conf conf = {.group = group,
+                            .instance = "a",
+                            .in = topic_name(w->stage->in),
+                            .lanes = w->stage->overlap ? 2 : 1,
+                            .watch = w->stage->watch ? topic_name(w->stage->watch) : NULL,
+                            .queue_bytes = 1 << 20};
     w->bus = bus_open_memory(&conf, memory, &err);
     assert_non_null(w->bus);
     w->run = stage_run_make(w->stage, w->state, w->bus, &(struct stage_conf){0});
@@ -71,12 +77,14 @@ static void close_worker(struct worker *w) {
 
 static int begin(void **state) {
     (void)state;
-    const struct stage *const all[STAGES] = {preprocess_stage(), store_stage(), batch_stage(), train_stage(), deploy_stage(), predict_stage()};
+    const struct stage *const all[STAGES] = {preprocess_stage(), store_stage(),  batch_stage(),
+                                             train_stage(),      deploy_stage(), predict_stage()};
     redis_server_start(&server, (char *)NULL);
     setenv("DARKROOM_REDIS_URL", redis_server_url(&server), 1);
     clock_simulate(1790000000000);
     memory = memory_make();
-    for (enum topic t = IMAGES; t < TOPIC_COUNT; t++) memory_topic(memory, topic_name(t), topic_info(t)->partitions > 1 ? PARTITIONS : 1);
+    for (enum topic t = IMAGES; t < TOPIC_COUNT; t++)
+        memory_topic(memory, topic_name(t), topic_info(t)->partitions > 1 ? PARTITIONS : 1);
     for (int i = 0; i < STAGES; i++) {
         workers[i] = (struct worker){.stage = all[i]};
         open_worker(&workers[i]);
@@ -132,7 +140,12 @@ static struct bytes bar(int number, int class) {
 
 static void publish(enum topic t, const char *key, struct bytes value, const char *label) {
     struct header h = {BYTES("label"), bytes_of(label)};
-    struct record r = {.topic = topic_name(t), .key = bytes_of(key), .value = value, .headers = &h, .header_count = label ? 1 : 0, .time_ms = clock_now_ms()};
+    struct record r = {.topic = topic_name(t),
+                       .key = bytes_of(key),
+                       .value = value,
+                       .headers = &h,
+                       .header_count = label ? 1 : 0,
+                       .time_ms = clock_now_ms()};
     memory_append(memory, &r);
 }
 
@@ -156,8 +169,10 @@ static void images_become_a_model_that_answers(void **state) {
     static const char *const labels[] = {"zero", "one", "two", "three", "four"};
     enum { IMAGES_N = 2500, REQUESTS = 300 };
     struct record *list;
-    for (int i = 0; i < IMAGES_N; i++) publish(IMAGES, arena_printf(&arena, "i%d", i), bar(i, i % 5), labels[i % 5]);
-    for (int i = 0; i < 100; i++) publish(IMAGES, arena_printf(&arena, "i%d", i), bar(i, i % 5), labels[i % 5]); /* again */
+    for (int i = 0; i < IMAGES_N; i++)
+        publish(IMAGES, arena_printf(&arena, "i%d", i), bar(i, i % 5), labels[i % 5]);
+    for (int i = 0; i < 100; i++)
+        publish(IMAGES, arena_printf(&arena, "i%d", i), bar(i, i % 5), labels[i % 5]); /* again */
     publish(IMAGES, "unlabelled", bar(9000, 1), NULL);
     publish(IMAGES, "broken", BYTES("this is no picture"), "one");
     publish(IMAGES, "i7", bar(7, 3), "three"); /* a correction */
@@ -181,7 +196,8 @@ static void images_become_a_model_that_answers(void **state) {
     n = read_all(MODELS_TRAINED, &list);
     assert_true(n >= 1);
     struct trained last = {0};
-    for (size_t i = 0; i < n; i++) assert_int_equal(trained_decode(list[i].value, &arena, &last, &err), ERR_NONE);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(trained_decode(list[i].value, &arena, &last, &err), ERR_NONE);
     assert_int_equal(last.version, n);
     assert_int_equal(last.labels, 5);
     assert_true(last.evaluation.accuracy > 0.97);
@@ -192,7 +208,8 @@ static void images_become_a_model_that_answers(void **state) {
     assert_int_equal(result_decode(list[0].value, &arena, &r, &err), ERR_NONE);
     assert_true(bytes_is(r.reason, "no-model"));
 
-    for (int i = 0; i < REQUESTS; i++) publish(PREDICTIONS_REQUESTS, arena_printf(&arena, "q%d", i), bar(5000 + i, i % 5), NULL);
+    for (int i = 0; i < REQUESTS; i++)
+        publish(PREDICTIONS_REQUESTS, arena_printf(&arena, "q%d", i), bar(5000 + i, i % 5), NULL);
     publish(PREDICTIONS_REQUESTS, "q-bad", BYTES("\x89PNG\r\n\x1a\n"), NULL);
     run_to_rest();
     n = read_all(PREDICTIONS_RESULTS, &list);
@@ -200,8 +217,10 @@ static void images_become_a_model_that_answers(void **state) {
     int right = 0, errors = 0;
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(result_decode(list[i].value, &arena, &r, &err), ERR_NONE);
-        if (r.reason.data) errors++;
-        else right += bytes_is(r.label, labels[atoi((const char *)list[i].key.data + 1) % 5]);
+        if (r.reason.data)
+            errors++;
+        else
+            right += bytes_is(r.label, labels[atoi((const char *)list[i].key.data + 1) % 5]);
     }
     assert_int_equal(errors, 2);
     assert_true(right > REQUESTS * 95 / 100);
@@ -213,14 +232,16 @@ static void a_crash_anywhere_loses_and_doubles_nothing(void **state) {
     enum { IMAGES_N = 1500 };
     struct record *list;
     uint32_t s = 7;
-    for (int i = 0; i < IMAGES_N; i++) publish(IMAGES, arena_printf(&arena, "i%d", i), bar(i, i % 2), i % 2 ? "a" : "b");
+    for (int i = 0; i < IMAGES_N; i++)
+        publish(IMAGES, arena_printf(&arena, "i%d", i), bar(i, i % 2), i % 2 ? "a" : "b");
     for (int turn = 0; turn < 400; turn++) {
         s = s * 1664525u + 1013904223u;
         struct worker *w = &workers[(s >> 16) % STAGES];
         bool idle;
         int retry_ms = 0;
         err_clear(&err);
-        if (stage_step(w->run, 10, &idle, &retry_ms, &err) == ERR_FATAL) fail_msg("%s: %s", w->stage->name, err.text);
+        if (stage_step(w->run, 10, &idle, &retry_ms, &err) == ERR_FATAL)
+            fail_msg("%s: %s", w->stage->name, err.text);
         clock_sleep_ms(100 + retry_ms);
         if (s >> 24 < 60) {
             crash_worker(w);
@@ -249,8 +270,9 @@ static void a_crash_anywhere_loses_and_doubles_nothing(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(images_become_a_model_that_answers, begin, end),
-                                       cmocka_unit_test_setup_teardown(a_crash_anywhere_loses_and_doubles_nothing, begin, end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(images_become_a_model_that_answers, begin, end),
+        cmocka_unit_test_setup_teardown(a_crash_anywhere_loses_and_doubles_nothing, begin, end)};
     log_setup("flow", LOG_ERROR, LOG_HUMAN);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_free(&arena);

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+
 enum { MOST = 256, HUGE_LEN = 1100000 };
 
 struct tiny {
@@ -62,7 +63,10 @@ static enum err_kind one(struct tiny *t, const struct record *r, struct out *out
     }
     if (bytes_is(r->value, "stray")) return out_send(out, BATCHES, &copy, e);
     if (bytes_is(r->value, "reply")) {
-        if (out_reply(out, bytes_of(t->reply_to), &copy, e) != ERR_BAD) return e->kind;
+        struct event ev = {.id = BYTES("i"), .source = BYTES("s"), .model = BYTES("m")};
+        if (out_reply(out, bytes_of(t->reply_to), IMAGES_PREPARED, r->key, r->value, &ev, r, e) !=
+            ERR_BAD)
+            return e->kind;
         out_dead_letter(out, r, e);
         err_clear(e);
         return ERR_NONE;
@@ -497,6 +501,7 @@ static void replies_go_where_the_settings_allow(void **state) {
     const char *tries[][2] = {{"answers.me", "yes"},
                               {"darkroom.images.prepared", "yes"},
                               {"darkroom.models.deployed", "no"},
+                              {"answers.nowhere", "no"},
                               {"elsewhere", "no"},
                               {"answers/../x", "no"},
                               {"othe", "no"},

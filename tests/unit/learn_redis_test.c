@@ -1,6 +1,6 @@
 /*
- * learn: images and models in a real Redis: what is stored, replayed, dropped and corrected; versions
- * that grow, survive a new trainer and are published once.
+ * learn: images and models in a real Redis: what is stored, replayed, dropped and corrected;
+ * versions that grow, survive a new trainer and are published once.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
@@ -13,6 +13,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
 enum { SIDE = 8, PIXELS = SIDE * SIDE };
@@ -51,12 +52,25 @@ static struct bytes pixels_of(unsigned seed) {
 }
 
 static struct image_put put_of(const char *id, const char *label, unsigned seed, int64_t offset) {
-    return (struct image_put){.row = {.model = BYTES("m"), .id = bytes_of(id), .source = BYTES("s"), .label = bytes_of(label), .filename = BYTES("f.png"),
-                                      .time_ms = 5, .height = SIDE, .width = SIDE, .channels = 1, .pixels = pixels_of(seed)},
-                              .cluster = "c", .topic = "t", .partition = 3, .offset = offset, .record_ms = 1000 + offset};
+    return (struct image_put){.row = {.model = BYTES("m"),
+                                      .id = bytes_of(id),
+                                      .source = BYTES("s"),
+                                      .label = bytes_of(label),
+                                      .filename = BYTES("f.png"),
+                                      .time_ms = 5,
+                                      .height = SIDE,
+                                      .width = SIDE,
+                                      .channels = 1,
+                                      .pixels = pixels_of(seed)},
+                              .cluster = "c",
+                              .topic = "t",
+                              .partition = 3,
+                              .offset = offset,
+                              .record_ms = 1000 + offset};
 }
 
-static void expect(struct image_put *p, size_t n, const enum image_verdict *verdicts, const int64_t *revisions) {
+static void expect(struct image_put *p, size_t n, const enum image_verdict *verdicts,
+                   const int64_t *revisions) {
     assert_int_equal(images_put(images, p, n, &err), ERR_NONE);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(p[i].verdict, verdicts[i]);
@@ -66,9 +80,13 @@ static void expect(struct image_put *p, size_t n, const enum image_verdict *verd
 
 static void replay_is_answered_as_the_first_time(void **state) {
     (void)state;
-    struct image_put p[] = {put_of("a", "1", 1, 10), put_of("b", "2", 2, 11), put_of("a", "1", 1, 12), put_of("a", "7", 1, 13), put_of("a", "1", 1, 14)};
-    const enum image_verdict first[] = {IMAGE_STORED, IMAGE_STORED, IMAGE_DUPLICATE, IMAGE_REVISED, IMAGE_REVISED};
-    const enum image_verdict again[] = {IMAGE_REPLAYED, IMAGE_REPLAYED, IMAGE_DUPLICATE, IMAGE_REPLAYED, IMAGE_REPLAYED};
+    struct image_put p[] = {put_of("a", "1", 1, 10), put_of("b", "2", 2, 11),
+                            put_of("a", "1", 1, 12), put_of("a", "7", 1, 13),
+                            put_of("a", "1", 1, 14)};
+    const enum image_verdict first[] = {IMAGE_STORED, IMAGE_STORED, IMAGE_DUPLICATE, IMAGE_REVISED,
+                                        IMAGE_REVISED};
+    const enum image_verdict again[] = {IMAGE_REPLAYED, IMAGE_REPLAYED, IMAGE_DUPLICATE,
+                                        IMAGE_REPLAYED, IMAGE_REPLAYED};
     const int64_t revisions[] = {1, 1, 1, 2, 3};
     expect(p, 5, first, revisions);
     int64_t replayed[] = {1, 1, 3, 2, 3}; /* of a dropped duplicate nobody asks the revision */
@@ -84,7 +102,9 @@ static void replay_mends_a_row_without_its_index(void **state) {
     struct redis_reply reply;
     int64_t count;
     assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
-    assert_int_equal(redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), BYTES("t.images:{m}")}), ERR_NONE);
+    assert_int_equal(redis_do(redis, &reply, &err, 2,
+                              (const struct bytes[]){BYTES("DEL"), BYTES("t.images:{m}")}),
+                     ERR_NONE);
     assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
     assert_int_equal(p.verdict, IMAGE_REPLAYED);
     assert_int_equal(images_count(images, BYTES("m"), &count, &err), ERR_NONE);
@@ -95,7 +115,7 @@ static void a_topic_made_anew_is_no_replay(void **state) {
     (void)state;
     struct image_put old = put_of("a", "1", 1, 500), new = put_of("a", "2", 1, 3);
     assert_int_equal(images_put(images, &old, 1, &err), ERR_NONE);
-    new.record_ms = old.record_ms + 1; /* lower offset, younger record */
+    new.record_ms = old.record_ms + 120000; /* lower offset, younger record */
     assert_int_equal(images_put(images, &new, 1, &err), ERR_NONE);
     assert_int_equal(new.verdict, IMAGE_REVISED);
     struct image_put other = put_of("a", "3", 1, 500);
@@ -107,7 +127,8 @@ static void a_topic_made_anew_is_no_replay(void **state) {
 
 static void hostile_ids_are_told_apart(void **state) {
     (void)state;
-    struct image_put p[] = {put_of("a", "1", 1, 1), put_of("a:b", "1", 1, 2), put_of("}{", "1", 1, 3), put_of("*", "1", 1, 4)};
+    struct image_put p[] = {put_of("a", "1", 1, 1), put_of("a:b", "1", 1, 2),
+                            put_of("}{", "1", 1, 3), put_of("*", "1", 1, 4)};
     for (int i = 0; i < 4; i++) {
         assert_int_equal(images_put(images, &p[i], 1, &err), ERR_NONE);
         assert_int_equal(p[i].verdict, IMAGE_STORED);
@@ -118,10 +139,12 @@ static void hostile_ids_are_told_apart(void **state) {
     assert_string_not_equal(one, two);
 }
 
-static enum err_kind see(void *ctx, const char *name, const struct image_row *row, int64_t revision, struct err *e) {
+static enum err_kind see(void *ctx, const char *name, const struct image_row *row, int64_t revision,
+                         struct err *e) {
     struct buf *out = ctx;
     (void)name, (void)e;
-    buf_printf(out, "%.*s=%.*s/%lld ", (int)row->id.len, (const char *)row->id.data, (int)row->label.len, row->label.data ? (const char *)row->label.data : "",
+    buf_printf(out, "%.*s=%.*s/%lld ", (int)row->id.len, (const char *)row->id.data,
+               (int)row->label.len, row->label.data ? (const char *)row->label.data : "",
                (long long)revision);
     return ERR_NONE;
 }
@@ -154,7 +177,8 @@ static void splits_are_fair_and_for_ever(void **state) {
         snprintf(id, sizeof id, "%d", i);
         images_row_name(BYTES("s"), bytes_of(id), name);
         eval += images_split(name, 0.1) == SPLIT_EVAL;
-        assert_true(images_split(name, 0.1) == SPLIT_TRAIN || images_split(name, 0.2) == SPLIT_EVAL);
+        assert_true(images_split(name, 0.1) == SPLIT_TRAIN ||
+                    images_split(name, 0.2) == SPLIT_EVAL);
         assert_int_equal(images_split(name, 0), SPLIT_TRAIN);
     }
     assert_in_range(eval, 1850, 2150);
@@ -172,18 +196,23 @@ static int mislabel; /* added to the class in the labels of the next batches */
 
 /* n images of class i % classes: a bright bar whose place is the class, with noise. */
 static struct manifest batch_of(int from, int n, int classes, bool eval) {
-    struct manifest m = {.batch = bytes_of(arena_printf(&arena, "%064d", from)), .model = BYTES("m")};
+    struct manifest m = {.batch = bytes_of(arena_printf(&arena, "%064d", from)),
+                         .model = BYTES("m")};
     m.images = arena_alloc(&arena, (size_t)n * sizeof *m.images);
     for (int i = 0; i < n; i++) {
         int class = (from + i) % classes;
-        char *name = arena_printf(&arena, "%d", from + i), *label = arena_printf(&arena, "c%d", (class + mislabel) % classes);
+        char *name = arena_printf(&arena, "%d", from + i),
+             *label = arena_printf(&arena, "c%d", (class + mislabel) % classes);
         unsigned char *p = arena_alloc(&arena, PIXELS);
-        for (int k = 0; k < PIXELS; k++) p[k] = (unsigned char)(((from + i) * 7919 + k * 104729) % 97 + (k / SIDE == class ? 150 : 0));
+        for (int k = 0; k < PIXELS; k++)
+            p[k] = (unsigned char)(((from + i) * 7919 + k * 104729) % 97 +
+                                   (k / SIDE == class ? 150 : 0));
         struct image_put put = put_of(name, label, 0, from + i);
         put.row.pixels = (struct bytes){p, PIXELS};
         assert_int_equal(images_put(images, &put, 1, &err), ERR_NONE);
-        m.images[m.image_count++] = (struct manifest_image){bytes_of(arena_text(&arena, bytes_of(put.name))), 1, bytes_of(label),
-                                                            eval && i % 5 == 0 ? SPLIT_EVAL : SPLIT_TRAIN};
+        m.images[m.image_count++] =
+            (struct manifest_image){bytes_of(arena_text(&arena, bytes_of(put.name))), 1,
+                                    bytes_of(label), eval && i % 5 == 0 ? SPLIT_EVAL : SPLIT_TRAIN};
     }
     return m;
 }
@@ -194,9 +223,11 @@ static struct spec small_spec(void) {
     return s;
 }
 
-static struct trained learn(struct learner *l, const struct spec *spec, const struct manifest *m, size_t n) {
+static struct trained learn(struct learner *l, const struct spec *spec, const struct manifest *m,
+                            size_t n) {
     struct trained out;
-    if (learner_learn(l, BYTES("m"), spec, m, n, &alive, &arena, &out, &err)) fail_msg("%s", err.text);
+    if (learner_learn(l, BYTES("m"), spec, m, n, &alive, &arena, &out, &err))
+        fail_msg("%s", err.text);
     return out;
 }
 
@@ -240,7 +271,8 @@ static void the_same_batches_give_the_same_bits(void **state) {
     learner_close(l);
     end(NULL);
     char artifact[HASH_HEX + 1];
-    snprintf(artifact, sizeof artifact, "%.*s", (int)one.artifact.len, (const char *)one.artifact.data);
+    snprintf(artifact, sizeof artifact, "%.*s", (int)one.artifact.len,
+             (const char *)one.artifact.data);
     begin(NULL);
     m = batch_of(0, 200, 4, true);
     l = learner_open(registry, images, 2);
@@ -253,7 +285,8 @@ static void tiny_data_is_no_trouble(void **state) {
     (void)state;
     struct spec spec = small_spec();
     struct learner *l = learner_open(registry, images, 1);
-    struct manifest one_class = batch_of(0, 10, 1, false), eval_only = batch_of(100, 1, 1, true), ten = batch_of(200, 10, 2, false);
+    struct manifest one_class = batch_of(0, 10, 1, false), eval_only = batch_of(100, 1, 1, true),
+                    ten = batch_of(200, 10, 2, false);
     struct trained m = learn(l, &spec, &one_class, 1);
     assert_int_equal(m.labels, 1);
     assert_int_equal(m.evaluation.images, 0);
@@ -275,8 +308,11 @@ static void gone_and_corrected_rows_are_left_out(void **state) {
     struct spec spec = small_spec();
     struct manifest m = batch_of(0, 50, 2, false);
     struct redis_reply reply;
-    char *key = arena_printf(&arena, "t.image:{m}:%.*s", ROW_HEX, (const char *)m.images[3].row.data);
-    assert_int_equal(redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), bytes_of(key)}), ERR_NONE);
+    char *key =
+        arena_printf(&arena, "t.image:{m}:%.*s", ROW_HEX, (const char *)m.images[3].row.data);
+    assert_int_equal(
+        redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), bytes_of(key)}),
+        ERR_NONE);
     struct image_put corrected = put_of("4", "other", 9, 1000);
     assert_int_equal(images_put(images, &corrected, 1, &err), ERR_NONE);
     assert_int_equal(corrected.verdict, IMAGE_REVISED);
@@ -308,13 +344,15 @@ static void diverged_training_is_not_published(void **state) {
     (void)state;
     struct spec spec = small_spec();
     struct learner *l = learner_open(registry, images, 2);
-    struct manifest m[] = {batch_of(0, 200, 4, true), batch_of(1000, 200, 4, true), batch_of(2000, 200, 4, true)};
+    struct manifest m[] = {batch_of(0, 200, 4, true), batch_of(1000, 200, 4, true),
+                           batch_of(2000, 200, 4, true)};
     struct trained one = learn(l, &spec, &m[0], 1), two, three;
     spec.rate = 1e6;
     spec.average = 0;
     two = learn(l, &spec, &m[1], 1);
     assert_int_equal(two.version, 2);
-    assert_true(two.evaluation.accuracy >= one.evaluation.accuracy - 0.1); /* the weights of before */
+    assert_true(two.evaluation.accuracy >=
+                one.evaluation.accuracy - 0.1); /* the weights of before */
     spec.rate = 0.05;
     three = learn(l, &spec, &m[2], 1);
     assert_true(three.evaluation.accuracy > 0.95);
@@ -331,16 +369,98 @@ static void judges_on_the_same_images(void **state) {
     mislabel = 0;
     struct trained one = learn(l, &spec, &m[0], 1);
     struct deployed none = {0}, first, second;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err), ERR_NONE);
+    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
+                     ERR_NONE);
     assert_true(first.promoted);
     assert_int_equal(first.version, 1);
     struct trained two = learn(l, &spec, &m[1], 1);
-    assert_int_equal(judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
     assert_false(second.promoted);
     assert_int_equal(second.version, 1);
     assert_int_equal(second.judged, 2);
     assert_true(second.challenger.accuracy < second.evaluation.accuracy);
     assert_int_equal(second.challenger.images, second.evaluation.images);
+    learner_close(l);
+}
+
+static bool has_artifact(struct bytes name) {
+    struct buf file = {0};
+    struct err e = {0};
+    bool has = !registry_get_artifact(registry, name, &file, &e);
+    buf_free(&file);
+    return has;
+}
+
+static void a_version_that_learned_nothing_can_be_gone_on_from(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest some = batch_of(0, 100, 2, false), held = batch_of(500, 1, 2, true),
+                    more = batch_of(600, 100, 2, false);
+    struct learner *l = learner_open(registry, images, 1);
+    learn(l, &spec, &some, 1);
+    struct trained two = learn(l, &spec, &held, 1);
+    assert_int_equal(two.images, 101);
+    learner_close(l);
+    l = learner_open(registry, images, 1); /* from what the registry has */
+    struct trained three = learn(l, &spec, &more, 1);
+    assert_int_equal(three.version, 3);
+    assert_true(has_artifact(two.artifact));
+    learner_close(l);
+}
+
+static void equal_weights_share_nothing(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest m[] = {batch_of(0, 100, 2, false), batch_of(500, 100, 2, false),
+                           batch_of(900, 1, 2, true), batch_of(901, 4, 2, false)};
+    struct learner *l = learner_open(registry, images, 1);
+    struct trained t[4];
+    spec.average = 0; /* what is served is what training goes on from */
+    for (int i = 0; i < 4; i++) t[i] = learn(l, &spec, &m[i], 1);
+    for (int i = 0; i < 4; i++) assert_true(has_artifact(t[i].artifact));
+    assert_int_equal(registry_prune(registry, BYTES("m"), 3, 2, 4, &err), ERR_NONE);
+    assert_false(has_artifact(t[0].artifact));
+    assert_true(has_artifact(t[1].artifact)); /* spared */
+    assert_false(has_artifact(t[2].artifact));
+    assert_true(has_artifact(t[3].artifact));
+    learner_close(l);
+}
+
+static void a_new_input_size_is_promoted(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest m[] = {batch_of(0, 400, 4, true), batch_of(1000, 5, 4, false)};
+    struct learner *l = learner_open(registry, images, 1);
+    struct trained one = learn(l, &spec, &m[0], 1), two;
+    struct deployed none = {0}, first, second;
+    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
+                     ERR_NONE);
+    spec.width = 4; /* no image of this size is there yet */
+    two = learn(l, &spec, &m[1], 1);
+    assert_int_equal(
+        judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+    assert_true(second.promoted);
+    learner_close(l);
+}
+
+static void evicted_images_leave_the_sample(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct manifest m[] = {batch_of(0, 300, 2, true), batch_of(1000, 100, 2, true),
+                           batch_of(2000, 100, 2, true)};
+    struct learner *l = learner_open(registry, images, 1);
+    int64_t removed;
+    assert_int_equal(learn(l, &spec, &m[0], 1).evaluation.images, 60);
+    spec.keep_images = 200; /* of 500: the first batch goes */
+    assert_int_equal(images_keep(images, BYTES("m"), &spec, 0, &removed, &err), ERR_NONE);
+    assert_int_equal(removed, 300);
+    assert_int_equal(learn(l, &spec, &m[1], 1).evaluation.images, 20);
+    assert_int_equal(learn(l, &spec, &m[2], 1).evaluation.images, 40);
+    learner_close(l);
+    l = learner_open(registry, images, 1);
+    struct manifest more = batch_of(3000, 50, 2, false);
+    assert_int_equal(learn(l, &spec, &more, 1).evaluation.images, 40);
     learner_close(l);
 }
 
@@ -351,7 +471,12 @@ static void serves_what_is_deployed(void **state) {
     struct manifest m = batch_of(0, 400, 4, true);
     struct trained one = learn(l, &spec, &m, 1);
     struct served_models *s = served_open(redis_server_url(&server), "t.", 16, &err);
-    struct deployed d = {.model = BYTES("m"), .version = 1, .artifact = one.artifact, .judged = 1, .promoted = true, .why = BYTES("x")};
+    struct deployed d = {.model = BYTES("m"),
+                         .version = 1,
+                         .artifact = one.artifact,
+                         .judged = 1,
+                         .promoted = true,
+                         .why = BYTES("x")};
     struct buf json = {0};
     assert_null(served_find(s, BYTES("m"), &err));
     assert_int_equal(err.reason, REASON_NO_MODEL);
@@ -383,10 +508,24 @@ static void serves_what_is_deployed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-        T(replay_is_answered_as_the_first_time), T(replay_mends_a_row_without_its_index), T(a_topic_made_anew_is_no_replay),
-        T(hostile_ids_are_told_apart), T(keeps_as_the_spec_says_oldest_out_first), T(splits_are_fair_and_for_ever),
-        T(learns_grows_and_goes_on), T(the_same_batches_give_the_same_bits), T(tiny_data_is_no_trouble),
-        T(gone_and_corrected_rows_are_left_out), T(a_late_trainer_publishes_nothing), T(diverged_training_is_not_published), T(judges_on_the_same_images), T(serves_what_is_deployed)};
+        T(replay_is_answered_as_the_first_time),
+        T(replay_mends_a_row_without_its_index),
+        T(a_topic_made_anew_is_no_replay),
+        T(hostile_ids_are_told_apart),
+        T(keeps_as_the_spec_says_oldest_out_first),
+        T(splits_are_fair_and_for_ever),
+        T(learns_grows_and_goes_on),
+        T(the_same_batches_give_the_same_bits),
+        T(tiny_data_is_no_trouble),
+        T(gone_and_corrected_rows_are_left_out),
+        T(a_late_trainer_publishes_nothing),
+        T(diverged_training_is_not_published),
+        T(judges_on_the_same_images),
+        T(a_version_that_learned_nothing_can_be_gone_on_from),
+        T(equal_weights_share_nothing),
+        T(a_new_input_size_is_promoted),
+        T(evicted_images_leave_the_sample),
+        T(serves_what_is_deployed)};
     redis_server_start(&server, (char *)NULL);
     specs = specs_load(NULL, &err);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * proto: every message survives a round trip, fixtures of every schema that was ever sent still decode,
- * names that a reader does not know are ignored, and what is wrong is refused by name.
+ * proto: every message survives a round trip, fixtures of every schema that was ever sent still
+ * decode, names that a reader does not know are ignored, and what is wrong is refused by name.
  */
 #include "proto/messages.h"
 
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 #ifndef FIXTURES
@@ -49,8 +50,13 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
     return ERR_FATAL;
 }
 
-static const char *const names[] = {"images.stored", "images.stored.unlabelled", "batches", "models.trained",
-                                    "models.deployed", "predictions.results", "predictions.results.error"};
+static const char *const names[] = {"images.stored",
+                                    "images.stored.unlabelled",
+                                    "batches",
+                                    "models.trained",
+                                    "models.deployed",
+                                    "predictions.results",
+                                    "predictions.results.error"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void read_fixture(const char *schema, const char *name, struct buf *out) {
@@ -93,12 +99,16 @@ static void broken_messages_are_refused(void **state) {
                 double d;
                 struct err no = {0};
                 if (o == v) continue;
-                if (!json_as_text(o, &s, &no)) buf_printf(&text, ",\"%s\":\"%.*s\"", json_name(o), (int)s.len, (const char *)s.data);
-                else if (!json_as_real(o, &d, &no)) buf_printf(&text, ",\"%s\":%.17g", json_name(o), d);
+                if (!json_as_text(o, &s, &no))
+                    buf_printf(&text, ",\"%s\":\"%.*s\"", json_name(o), (int)s.len,
+                               (const char *)s.data);
+                else if (!json_as_real(o, &d, &no))
+                    buf_printf(&text, ",\"%s\":%.17g", json_name(o), d);
             }
             buf_add_text(&text, "}");
             err_clear(&err);
-            if (again(names[i], buf_bytes(&text), &out) != ERR_BAD) fail_msg("%s: %s", names[i], text.data);
+            if (again(names[i], buf_bytes(&text), &out) != ERR_BAD)
+                fail_msg("%s: %s", names[i], text.data);
             assert_true(err.reason == REASON_BAD_MESSAGE || err.reason == REASON_BAD_EVENT);
         }
         json_free(root);
@@ -138,8 +148,15 @@ static void a_newer_schema_is_refused(void **state) {
 
 static void hostile_texts_survive(void **state) {
     (void)state;
-    struct stored m = {.id = BYTES("\",\"row\":\"x\n\t\\"), .source = BYTES("\xe2\x82\xac"), .row = BYTES(HEX32), .revision = 9007199254740991, .model = BYTES("m"),
-                       .label = BYTES("}"), .split = SPLIT_EVAL, .pixels = BYTES(HEX64)}, back;
+    struct stored m = {.id = BYTES("\",\"row\":\"x\n\t\\"),
+                       .source = BYTES("\xe2\x82\xac"),
+                       .row = BYTES(HEX32),
+                       .revision = 9007199254740991,
+                       .model = BYTES("m"),
+                       .label = BYTES("}"),
+                       .split = SPLIT_EVAL,
+                       .pixels = BYTES(HEX64)},
+                  back;
     struct buf json = {0};
     stored_encode(&m, &json);
     assert_int_equal(stored_decode(buf_bytes(&json), &arena, &back, &err), ERR_NONE);
@@ -153,7 +170,11 @@ static void hostile_texts_survive(void **state) {
 
 static void undefined_metrics_are_null(void **state) {
     (void)state;
-    struct deployed m = {.model = BYTES("m"), .why = BYTES("w"), .evaluation = {0, NAN, NAN, NAN, NAN, NAN}, .challenger = {5, 0.5, NAN, 1.25, 0, 1}}, back;
+    struct deployed m = {.model = BYTES("m"),
+                         .why = BYTES("w"),
+                         .evaluation = {0, NAN, NAN, NAN, NAN, NAN},
+                         .challenger = {5, 0.5, NAN, 1.25, 0, 1}},
+                    back;
     struct buf json = {0};
     deployed_encode(&m, &json);
     assert_non_null(strstr(json.data, "\"accuracy\":null"));
@@ -171,10 +192,12 @@ static int clear(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(fixtures_decode_and_come_back, clear), cmocka_unit_test_setup(broken_messages_are_refused, clear),
-        cmocka_unit_test_setup(unknown_names_are_ignored, clear), cmocka_unit_test_setup(a_newer_schema_is_refused, clear),
-        cmocka_unit_test_setup(hostile_texts_survive, clear), cmocka_unit_test_setup(undefined_metrics_are_null, clear)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(fixtures_decode_and_come_back, clear),
+                                       cmocka_unit_test_setup(broken_messages_are_refused, clear),
+                                       cmocka_unit_test_setup(unknown_names_are_ignored, clear),
+                                       cmocka_unit_test_setup(a_newer_schema_is_refused, clear),
+                                       cmocka_unit_test_setup(hostile_texts_survive, clear),
+                                       cmocka_unit_test_setup(undefined_metrics_are_null, clear)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_free(&arena);
     return failed;

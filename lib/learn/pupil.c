@@ -1,0 +1,244 @@
+/* pupil: loading walks the chain of lineages back to the first version; saving adds one link. */
+#include "lib/learn/pupil.h"
+
+#include "lib/base/log.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void pupil_clear(struct pupil *p) {
+    char name[sizeof p->name];
+    memcpy(name, p->name, sizeof name);
+    model_free(&p->model);
+    rows_free(&p->rows);
+    rows_free(&p->held);
+    free(p->momentum);
+    free(p->average);
+    *p = (struct pupil){0};
+    memcpy(p->name, name, sizeof name);
+}
+
+/* ---- from the registry ---- */
+
+static enum err_kind load_model(struct registry *g, struct bytes name, struct model *m,
+                                struct err *e) {
+    struct buf file = {0};
+    if (!registry_get_artifact(g, name, &file, e)) (void)!model_load(buf_bytes(&file), m, e);
+    buf_free(&file);
+    return e->kind;
+}
+
+static enum err_kind load_params(struct registry *g, struct bytes name, float **out,
+                                 struct err *e) {
+    struct model m = {0};
+    if (!load_model(g, name, &m, e)) {
+        size_t size = net_param_count(m.net) * sizeof(float);
+        *out = memcpy(mem_alloc(size), net_params(m.net), size);
+    }
+    model_free(&m);
+    return e->kind;
+}
+
+static enum err_kind load_rows(struct registry *g, const char *name, struct rows *r,
+                               struct err *e) {
+    struct buf file = {0};
+    if (!registry_get_artifact(g, bytes_of(name), &file, e))
+        (void)!rows_unpack(r, buf_bytes(&file), e);
+    buf_free(&file);
+    return e->kind;
+}
+
+static enum err_kind load_lineage(struct registry *g, const char *name, struct lineage *l,
+                                  struct err *e) {
+    struct buf text = {0};
+    if (!registry_get_artifact(g, bytes_of(name), &text, e))
+        (void)!lineage_decode(buf_bytes(&text), l, e);
+    buf_free(&text);
+    return e->kind;
+}
+
+/* The rows of all versions, oldest first. */
+static enum err_kind load_chain(struct pupil *p, struct registry *g, const struct lineage *head,
+                                struct err *e) {
+    struct lineage *chain = mem_alloc(sizeof *chain);
+    size_t n = 1;
+    chain[0] = *head;
+    while (!e->kind && *chain[n - 1].before) {
+        chain = mem_resize(chain, (n + 1) * sizeof *chain);
+        if (!load_lineage(g, chain[n - 1].before, &chain[n], e)) n++;
+    }
+    for (size_t v = n; v-- > 0 && !e->kind;)
+        for (size_t i = 0; i < chain[v].batch_count && !e->kind; i++)
+            (void)!load_rows(g, chain[v].batches[i].rows, &p->rows, e);
+    while (--n > 0) lineage_free(&chain[n]); /* the first is the caller's */
+    free(chain);
+    return e->kind;
+}
+
+enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct trained *head,
+                         struct err *e) {
+    struct lineage l = {0};
+    pupil_clear(p);
+    snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)head->lineage.len,
+             (const char *)head->lineage.data);
+    if (load_lineage(g, p->lineage, &l, e) || load_chain(p, g, &l, e) ||
+        load_rows(g, l.evaluation, &p->held, e) || load_params(g, head->artifact, &p->average, e) ||
+        load_params(g, bytes_of(l.momentum), &p->momentum, e) ||
+        load_model(g, bytes_of(l.weights), &p->model, e)) {
+        pupil_clear(p);
+        if (e->kind == ERR_BAD) {
+            char was[sizeof e->text];
+            memcpy(was, e->text, sizeof was);
+            err_again(e, "model %s cannot go on from version %lld: %.120s", p->name,
+                      (long long)head->version, was);
+        }
+    } else {
+        memcpy(p->weights, l.weights, sizeof p->weights);
+        memcpy(p->momentum_name, l.momentum, sizeof p->momentum_name);
+        p->steps = l.steps;
+        p->version = head->version;
+    }
+    lineage_free(&l);
+    return e->kind;
+}
+
+/* ---- the net ---- */
+
+static bool same_layers(const struct net_spec *a, const struct net_spec *b) {
+    if (a->height != b->height || a->width != b->width || a->channels != b->channels ||
+        a->layer_count != b->layer_count)
+        return false;
+    for (int i = 0; i < a->layer_count; i++) {
+        const struct layer_spec *x = &a->layers[i], *y = &b->layers[i];
+        if (x->type != y->type || x->units != y->units || x->kernel != y->kernel ||
+            x->stride != y->stride || x->padding != y->padding)
+            return false;
+    }
+    return true;
+}
+
+void pupil_meet_label(struct pupil *p, struct bytes label) {
+    for (int i = 0; i < p->model.label_count; i++)
+        if (bytes_is(label, p->model.labels[i])) return;
+    char *text = mem_copy(label.data, label.len);
+    model_add_label(&p->model, text);
+    free(text);
+}
+
+static enum err_kind begin_anew(struct pupil *p, const struct net_spec *wanted, struct err *e) {
+    net_free(p->model.net);
+    free(p->momentum);
+    free(p->average);
+    p->momentum = p->average = NULL;
+    p->steps = 0;
+    p->model.net = net_make(wanted, p->model.label_count, 1, e);
+    return p->model.net ? ERR_NONE : e->kind;
+}
+
+enum err_kind pupil_grow(struct pupil *p, const struct net_spec *wanted, bool *anew,
+                         struct err *e) {
+    *anew = !p->model.net || !same_layers(net_spec(p->model.net), wanted);
+    if (*anew) return begin_anew(p, wanted, e);
+    int before = net_classes(p->model.net);
+    if (p->model.label_count == before) return ERR_NONE;
+    if (net_grow(p->model.net, p->model.label_count, (uint64_t)p->version + 1, e)) return e->kind;
+    float *momentum = net_grow_array(p->model.net, before, p->momentum, NULL);
+    float *average = net_grow_array(p->model.net, before, p->average, net_params(p->model.net));
+    free(p->momentum);
+    free(p->average);
+    p->momentum = momentum;
+    p->average = average;
+    return ERR_NONE;
+}
+
+struct trainer *pupil_trainer(struct pupil *p, const struct train_conf *conf, struct err *e) {
+    struct trainer *t = trainer_make(p->model.net, conf, e);
+    if (!t || !p->momentum) return t;
+    size_t size = net_param_count(p->model.net) * sizeof(float);
+    memcpy(trainer_momentum(t), p->momentum, size);
+    memcpy(trainer_average(t), p->average, size);
+    trainer_set_steps(t, (uint64_t)p->steps);
+    return t;
+}
+
+float *pupil_params(const struct pupil *p) {
+    size_t size = net_param_count(p->model.net) * sizeof(float);
+    return memcpy(mem_alloc(size), net_params(p->model.net), size);
+}
+
+static bool all_finite(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+void pupil_learned(struct pupil *p, struct trainer *t, const float *start) {
+    size_t n = net_param_count(p->model.net), size = n * sizeof(float);
+    if (!all_finite(net_params(p->model.net), n) || !all_finite(trainer_average(t), n) ||
+        !all_finite(trainer_momentum(t), n)) {
+        /* Such a version would serve nobody, and nothing would ever grow from it. */
+        log_error("model %s: training of version %lld diverged; it keeps the weights of before (is "
+                  "train.rate too high?)",
+                  p->name, (long long)p->version + 1);
+        memcpy(net_params(p->model.net), start, size);
+        memcpy(trainer_average(t), p->average ? p->average : start, size);
+        memset(trainer_momentum(t), 0, size);
+    }
+    p->momentum = memcpy(mem_resize(p->momentum, size), trainer_momentum(t), size);
+    p->average = memcpy(mem_resize(p->average, size), trainer_average(t), size);
+    p->steps = (int64_t)trainer_steps(t);
+}
+
+/* ---- to the registry ---- */
+
+/* The notes make every file its version's and role's own: equal weights never share an artifact, so
+   none that is removed is another's. */
+static enum err_kind save_params(struct pupil *p, struct registry *g, const char *role,
+                                 const float *params, char name[HASH_HEX + 1], struct err *e) {
+    struct buf file = {0};
+    char version[24];
+    snprintf(version, sizeof version, "%lld", (long long)p->version + 1);
+    model_set_note(&p->model, "model", p->name);
+    model_set_note(&p->model, "version", version);
+    model_set_note(&p->model, "role", role);
+    if (!model_save(&p->model, params, &file, e))
+        (void)!registry_put_artifact(g, buf_bytes(&file), name, e);
+    buf_free(&file);
+    return e->kind;
+}
+
+enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l, struct arena *a,
+                         struct trained *out, struct err *e) {
+    char artifact[HASH_HEX + 1], lineage[HASH_HEX + 1];
+    struct buf text = {0};
+    if (save_params(p, g, "average", p->average, artifact, e) ||
+        save_params(p, g, "weights", NULL, l->weights, e) ||
+        save_params(p, g, "momentum", p->momentum, l->momentum, e) ||
+        registry_put_artifact(g, rows_pack(&p->held, 0, p->held.count), l->evaluation, e))
+        return e->kind;
+    memcpy(l->before, p->lineage, sizeof l->before);
+    l->steps = p->steps;
+    lineage_encode(l, bytes_of(p->name), out->version, out->parent, &text);
+    if (!registry_put_artifact(g, buf_bytes(&text), lineage, e)) {
+        out->artifact = bytes_of(arena_text(a, bytes_of(artifact)));
+        out->lineage = bytes_of(arena_text(a, bytes_of(lineage)));
+    }
+    buf_free(&text);
+    return e->kind;
+}
+
+void pupil_published(struct pupil *p, struct registry *g, const struct lineage *l,
+                     const struct trained *out) {
+    struct err ignored = {0};
+    /* Nothing goes on from the version before any more; a failure to remove its state only costs
+     * room. */
+    if (*p->weights && !registry_remove_artifact(g, bytes_of(p->weights), &ignored))
+        (void)!registry_remove_artifact(g, bytes_of(p->momentum_name), &ignored);
+    memcpy(p->weights, l->weights, sizeof p->weights);
+    memcpy(p->momentum_name, l->momentum, sizeof p->momentum_name);
+    snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)out->lineage.len,
+             (const char *)out->lineage.data);
+    p->version = out->version;
+}
