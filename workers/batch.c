@@ -86,8 +86,8 @@ static struct bytes name_batch(struct bytes model, const struct pick *const *pic
     char *id = arena_alloc(out_arena(out), HASH_HEX + 1);
     buf_printf(&text, "%s %.*s", stage_cluster(out), (int)model.len, (const char *)model.data);
     for (size_t i = 0; i < n; i++)
-        buf_printf(&text, " %s/%d/%lld", picks[i]->from->topic, picks[i]->from->partition,
-                   (long long)picks[i]->from->offset);
+        buf_printf(&text, " %s/%d/%lld@%lld", picks[i]->from->topic, picks[i]->from->partition,
+                   (long long)picks[i]->from->offset, (long long)picks[i]->from->time_ms);
     struct hash h = hash_of(buf_bytes(&text));
     hash_hex(&h, HASH_LEN, id);
     buf_free(&text);

@@ -61,6 +61,11 @@ static struct buf *latest_of(struct deploy *d, struct bytes model) {
 static enum err_kind on_update(void *state, const struct record *r, struct err *e) {
     if (!event_model_is_valid(r->key))
         return err_bad(e, REASON_BAD_MODEL, "a record whose key names no model");
+    struct arena a = {0};
+    struct deployed m;
+    bool bad = r->value.data && deployed_decode(r->value, &a, &m, e);
+    arena_free(&a);
+    if (bad) return e->kind; /* passed over: the last good one stays */
     struct buf *latest = latest_of(state, r->key);
     buf_clear(latest);
     if (r->value.data) buf_add(latest, r->value.data, r->value.len);

@@ -134,10 +134,11 @@ static enum err_kind answer_slice(struct predict *p, const struct record *in, si
     for (size_t i = 0; i < n; i++) {
         list[i] = (struct request){0};
         err_clear(e);
+        if (stage_alive(out, e)) break; /* a large image takes its time */
         if (accept(p, &in[i], out, &list[i], e)) list[i].why = *e;
     }
     served_run(p->models);
-    err_clear(e);
+    if (e->kind == ERR_BAD) err_clear(e);
     for (size_t i = 0; i < n && !e->kind; i++) (void)!answer(&in[i], &list[i], &json, out, e);
     buf_free(&json);
     return e->kind;

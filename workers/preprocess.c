@@ -63,6 +63,7 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
                             struct err *e) {
     for (size_t i = 0; i < n; i++) {
         err_clear(e);
+        if (stage_alive(out, e)) return e->kind; /* a large image takes its time */
         if (prepare(state, &in[i], out, e) == ERR_BAD)
             out_dead_letter(out, &in[i], e);
         else if (e->kind)

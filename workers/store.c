@@ -11,6 +11,7 @@
  * event, or a tensor whose size is not its shape's, goes to the dead letters. With Redis away the
  * runtime takes the records again, so nothing is lost.
  */
+#include "lib/base/clock.h"
 #include "lib/learn/images.h"
 #include "lib/stage/stage.h"
 
@@ -35,15 +36,33 @@ static enum err_kind open_(void *state, struct err *e) {
     return images_check(s->images, e);
 }
 
+/* Where the record stood first: one that comes back from the dead letters has it in its headers, and is a replay
+   if its row was written before it was refused. */
+static void origin_of(const struct record *r, struct out *out, struct image_put *put) {
+    struct bytes cluster = record_header(r, "dlq.cluster"), topic = record_header(r, "dlq.topic"),
+                 partition = record_header(r, "dlq.partition"),
+                 offset = record_header(r, "dlq.offset"),
+                 time = record_header(r, "dlq.record-time");
+    struct err ignored = {0};
+    put->cluster = stage_cluster(out);
+    put->topic = r->topic;
+    put->partition = r->partition;
+    put->offset = r->offset;
+    put->record_ms = r->time_ms;
+    if (!bytes_is(topic, r->topic) || !cluster.data || !partition.data || !offset.data ||
+        clock_parse(time, &put->record_ms, &ignored))
+        return;
+    put->cluster = arena_text(out_arena(out), cluster);
+    put->partition = (int32_t)strtol(arena_text(out_arena(out), partition), NULL, 10);
+    put->offset = strtoll(arena_text(out_arena(out), offset), NULL, 10);
+}
+
 /* The record as the row that it asks for. */
 static enum err_kind row_of(const struct record *r, struct out *out, struct image_put *put,
                             struct err *e) {
     struct event ev;
-    *put = (struct image_put){.cluster = stage_cluster(out),
-                              .topic = r->topic,
-                              .partition = r->partition,
-                              .offset = r->offset,
-                              .record_ms = r->time_ms};
+    *put = (struct image_put){0};
+    origin_of(r, out, put);
     struct image_row *row = &put->row;
     if (event_read(r, out_arena(out), &ev, e)) return e->kind;
     if (event_shape(ev.shape, &row->height, &row->width, &row->channels, e)) return e->kind;
@@ -60,29 +79,47 @@ static enum err_kind row_of(const struct record *r, struct out *out, struct imag
     return ERR_NONE;
 }
 
-static enum err_kind tell(const struct record *r, const struct image_put *put, struct out *out,
-                          struct err *e) {
-    struct buf json = {0};
+/* What happens to one call's images. */
+struct call {
+    struct store *store;
+    const struct record *const *from; /* the record of each put */
+    const struct image_put *puts;
+    struct out *out;
+    struct buf json;
+};
+
+/* Counts an image that is in the table now, and tells of it unless it was there already. */
+static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e) {
+    static const char *const counter[] = {[IMAGE_STORED] = "stored",
+                                          [IMAGE_REPLAYED] = "replays",
+                                          [IMAGE_DUPLICATE] = "duplicates",
+                                          [IMAGE_REVISED] = "revisions"};
+    struct call *c = ctx;
+    const struct image_row *row = &put->row;
     char pixels[HASH_HEX + 1];
+    stage_count(c->out, counter[put->verdict], 1);
+    if (put->verdict == IMAGE_DUPLICATE) return ERR_NONE;
     hash_hex(&put->pixels, HASH_LEN, pixels);
-    stored_encode(&(struct stored){.id = put->row.id,
-                                   .source = put->row.source,
-                                   .row = bytes_of(put->name),
-                                   .revision = put->revision,
-                                   .model = put->row.model,
-                                   .label = put->row.label,
-                                   .split = put->split,
-                                   .pixels = bytes_of(pixels)},
-                  &json);
-    struct event ev = {.id = put->row.id,
-                       .source = put->row.source,
-                       .subject = put->row.filename,
-                       .model = put->row.model,
-                       .label = put->row.label,
-                       .time_ms = put->row.time_ms};
-    enum err_kind kind = out_event(out, IMAGES_STORED, put->row.id, buf_bytes(&json), &ev, r, e);
-    buf_free(&json);
-    return kind;
+    buf_clear(&c->json);
+    stored_encode(
+        &(struct stored){
+            .id = row->id,
+            .source = row->source,
+            .row = bytes_of(put->name),
+            .revision = put->revision,
+            .model = row->model,
+            .label = row->label,
+            .pixels = bytes_of(pixels),
+            .split = images_split(put->name, specs_of(c->store->specs, row->model)->eval_share)},
+        &c->json);
+    struct event ev = {.id = row->id,
+                       .source = row->source,
+                       .subject = row->filename,
+                       .model = row->model,
+                       .label = row->label,
+                       .time_ms = row->time_ms};
+    return out_event(c->out, IMAGES_STORED, row->id, buf_bytes(&c->json), &ev,
+                     c->from[put - c->puts], e);
 }
 
 /* What the spec of each model among the puts does not keep goes, oldest first. Usually they are of
@@ -107,10 +144,6 @@ static enum err_kind keep(struct store *s, const struct image_put *puts, size_t 
 
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
                             struct err *e) {
-    static const char *const counter[] = {[IMAGE_STORED] = "stored",
-                                          [IMAGE_REPLAYED] = "replays",
-                                          [IMAGE_DUPLICATE] = "duplicates",
-                                          [IMAGE_REVISED] = "revisions"};
     struct store *s = state;
     struct arena *a = out_arena(out);
     struct image_put *puts = arena_alloc(a, n * sizeof *puts);
@@ -125,15 +158,10 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
             count++;
     }
     err_clear(e);
-    if (images_put(s->images, puts, count, e)) return e->kind;
-    for (size_t i = 0; i < count; i++) {
-        struct image_put *put = &puts[i];
-        stage_count(out, counter[put->verdict], 1);
-        if (put->verdict == IMAGE_DUPLICATE) continue;
-        put->split = images_split(put->name, specs_of(s->specs, put->row.model)->eval_share);
-        if (tell(from[i], put, out, e)) return e->kind;
-    }
-    return keep(s, puts, count, out, e);
+    struct call c = {.store = s, .from = from, .puts = puts, .out = out};
+    if (!images_put(s->images, puts, count, tell, &c, e)) (void)!keep(s, puts, count, out, e);
+    buf_free(&c.json);
+    return e->kind;
 }
 
 static void close_(void *state) {

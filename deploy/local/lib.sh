@@ -26,7 +26,7 @@ wait_for() {
 # ---- what the machine must have
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config librdkafka-dev libpng-dev libhiredis-dev
-                libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev)
+                libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev libjemalloc-dev)
 
 # packages NAME...: installs those that are missing. COMMAND=NAME is missing when there is no such command.
 packages() {

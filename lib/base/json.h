@@ -1,12 +1,10 @@
 /*
- * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer
- * without a tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than
- * its network).
+ * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer without a
+ * tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than its network).
  *
- * Reading is strict where it matters: the text must be one whole value of at most JSON_DEPTH
- * levels, names are told apart by case, a name that comes twice is refused. Unknown names are
- * ignored. Whole numbers that may pass 2^53 (offsets, counts) travel as strings; json_get_int takes
- * both forms.
+ * Reading is strict where it matters: the text must be one whole value of at most JSON_DEPTH levels, names
+ * are told apart by case, a name that comes twice is refused. Unknown names are ignored. Whole numbers
+ * that may pass 2^53 (offsets, counts) travel as strings; json_get_int takes both forms.
  */
 #ifndef DARKROOM_BASE_JSON_H
 #define DARKROOM_BASE_JSON_H

@@ -4,17 +4,17 @@
  *   u32  magic "DRI1"
  *   u32  revision          the newest
  *   u32  origin count      1..ORIGINS
- *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision } of
- * each revision, oldest first: which records wrote this row i64  time              of the event, ms
+ *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision } of each
+ *                          revision, oldest first: which records wrote this row
+ *   i64  time              of the event, ms
  *   u32  height, width, channels
  *   u8   pixel hash [32]   SHA-256
- *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that is
- * not there texts, then the pixels
+ *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that is not there
+ *   texts, then the pixels
  *
- * An origin is kept for every revision, so that a replay of an older one still finds itself and is
- * answered as the first time. After ORIGINS corrections of one image the oldest is forgotten; a
- * crash that repeats a record from before as many corrections of one image as that would take it
- * for a new one.
+ * An origin is kept for every revision, so that a replay of an older one still finds itself and is answered
+ * as the first time. After ORIGINS corrections of one image the oldest is forgotten; a crash that repeats
+ * a record from before as many corrections of one image as that would take it for a new one.
  */
 #include "lib/learn/images.h"
 
@@ -232,8 +232,8 @@ static uint64_t log_of(const struct image_put *p) {
     return v;
 }
 
-static struct origin origin_of(const struct image_put *p, uint64_t log) {
-    return (struct origin){log, p->offset, p->record_ms, (uint32_t)p->partition, 1};
+static struct origin origin_of(const struct image_put *p) {
+    return (struct origin){p->log, p->offset, p->record_ms, (uint32_t)p->partition, 1};
 }
 
 static bool same_text(struct bytes a, struct bytes b) {
@@ -354,23 +354,26 @@ static enum err_kind note_models(struct images *im, const struct image_put *list
     return ERR_NONE;
 }
 
-enum err_kind images_put(struct images *im, struct image_put *list, size_t n, struct err *e) {
-    if (!n) return ERR_NONE;
-    uint64_t log = log_of(&list[0]); /* one call's records are of one topic */
-    bool revised = false;
-    redis_reset(im->redis);
+/* The index too, also when the row is there: a crash may have come between the two. */
+static void queue_puts(struct images *im, struct image_put *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
         struct image_put *p = &list[i];
-        struct origin o = origin_of(p, log);
+        bool as_before = i && p->cluster == p[-1].cluster && p->topic == p[-1].topic;
+        p->log = as_before ? p[-1].log : log_of(p);
+        struct origin o = origin_of(p);
         images_row_name(p->row.source, p->row.id, p->name);
         p->pixels = hash_of(p->row.pixels);
         encode_first(p, &o, &im->row);
         queue_set(im, key_of(im, p->row.model, p->name), buf_bytes(&im->row));
-        queue_index(im, p); /* also when the row is there: a crash may have come between the two */
+        queue_index(im, p);
     }
+}
+
+static enum err_kind read_answers(struct images *im, struct image_put *list, size_t n,
+                                  bool *revised, struct err *e) {
     for (size_t i = 0; i < n; i++) {
         struct image_put *p = &list[i];
-        struct origin o = origin_of(p, log);
+        struct origin o = origin_of(p);
         struct redis_reply reply;
         struct row was;
         if (redis_next(im->redis, &reply, e)) return e->kind;
@@ -381,14 +384,49 @@ enum err_kind images_put(struct images *im, struct image_put *list, size_t n, st
             key_of(im, p->row.model, p->name);
             if (parse_or_say(im, reply.text, &was, e)) return e->kind;
             judge(&was, &o, p);
-            revised |= p->verdict == IMAGE_REVISED;
+            *revised |= p->verdict == IMAGE_REVISED;
         }
         if (redis_next(im->redis, &reply, e)) return e->kind;
     }
-    /* A correction changes the row, so what follows it is judged anew, in order. */
-    for (size_t i = 0; revised && i < n; i++) {
-        struct origin o = origin_of(&list[i], log);
+    return ERR_NONE;
+}
+
+/* A correction changes the row, so what follows it is judged anew, in order. */
+static enum err_kind put_corrections(struct images *im, struct image_put *list, size_t n,
+                                     struct err *e) {
+    for (size_t i = 0; i < n; i++) {
+        struct origin o = origin_of(&list[i]);
         if (list[i].verdict != IMAGE_STORED && put_alone(im, &list[i], &o, e)) return e->kind;
+    }
+    return ERR_NONE;
+}
+
+/* Two chunks at a time: the server works on one while the answers to the other are used here. */
+enum err_kind images_put(struct images *im, struct image_put *list, size_t n,
+                         enum err_kind (*done)(void *ctx, const struct image_put *p, struct err *e),
+                         void *ctx, struct err *e) {
+    if (!n) return ERR_NONE;
+    size_t queued = n < CHUNK ? n : CHUNK;
+    redis_reset(im->redis);
+    queue_puts(im, list, queued);
+    for (size_t at = 0; at < n;) {
+        size_t end = queued, more = n - queued < CHUNK ? n - queued : CHUNK;
+        bool revised = false;
+        queue_puts(im, list + queued, more);
+        queued += more;
+        if (redis_flush(im->redis, e) || read_answers(im, list + at, end - at, &revised, e))
+            return e->kind;
+        if (revised) { /* rare: then both chunks are finished before anything else */
+            if (read_answers(im, list + end, queued - end, &revised, e) ||
+                put_corrections(im, list + at, queued - at, e))
+                return e->kind;
+            end = queued;
+            more = n - queued < CHUNK ? n - queued : CHUNK;
+            queue_puts(im, list + queued, more);
+            queued += more;
+        }
+        for (; at < end; at++)
+            if (done && done(ctx, &list[at], e)) return e->kind;
     }
     return note_models(im, list, n, e);
 }

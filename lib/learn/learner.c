@@ -118,6 +118,9 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
                 rows_add(&f->train, names[i]);
             f->images++;
         }
+        /* A model begins with the labels that it was promised, even if every image is gone by now. */
+        for (size_t i = 0; !p->model.label_count && i < m->image_count; i++)
+            pupil_meet_label(p, m->images[i].label);
         f->missing += k.missing;
         (void)!save_batch(l, m, f, from, e);
     }
@@ -347,11 +350,11 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
     pg.old = mem_alloc(most * sizeof *pg.old);
     if (learn(l, p, spec, f, &pg, alive, out, e)) goto done;
     out->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
-    if (pupil_save(p, l->registry, &f->lineage, a, out, e) || registry_publish(l->registry, out, e))
+    rows_drop(&p->rows, pg.gone);
+    if (rows_unpack(&p->rows, rows_pack(&f->train, 0, f->train.count), e) ||
+        pupil_save(p, l->registry, &f->lineage, a, out, e) || registry_publish(l->registry, out, e))
         goto done;
     pupil_published(p, l->registry, &f->lineage, out);
-    rows_drop(&p->rows, pg.gone);
-    (void)!rows_unpack(&p->rows, rows_pack(&f->train, 0, f->train.count), e);
 done:
     free(pg.gone);
     free(pg.x);
@@ -370,7 +373,7 @@ enum err_kind learner_learn(struct learner *l, struct bytes model, const struct 
     if (registry_head(l->registry, model, a, &head, e)) goto done;
     if (head.version != p->version || !p->model.net) {
         pupil_clear(p);
-        if (head.version && pupil_load(p, l->registry, &head, e)) goto done;
+        if (head.version && pupil_load(p, l->registry, &head, alive, e)) goto done;
     }
     for (size_t i = 0; i < n; i++)
         if (look_at_batch(l, p, spec, &batches[i], &f, e)) goto done;

@@ -28,6 +28,7 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
     json_put_text(&w, "momentum", bytes_of(l->momentum));
     json_put_int(&w, "steps", l->steps);
     json_put_text(&w, "evaluation", bytes_of(l->evaluation));
+    json_put_text(&w, "all", bytes_of(l->all));
     json_open_array(&w, "batches");
     for (size_t i = 0; i < l->batch_count; i++) {
         json_open_object(&w, NULL);
@@ -57,11 +58,17 @@ static enum err_kind get_name(const struct json *o, const char *name, char to[HA
     return ERR_NONE;
 }
 
+/* The same, or "". */
+static enum err_kind get_link(const struct json *o, const char *name, char to[HASH_HEX + 1],
+                              struct err *e) {
+    struct bytes text = {0};
+    if (json_get_text(o, name, true, &text, e) || (text.len && copy_hex(text, to, HASH_HEX, e)))
+        return err_in(e, "%s", name);
+    return ERR_NONE;
+}
+
 static enum err_kind read_all(const struct json *o, struct lineage *l, struct err *e) {
-    struct bytes before = {0};
-    if (json_get_text(o, "before", true, &before, e) ||
-        (before.len && copy_hex(before, l->before, HASH_HEX, e)))
-        return err_in(e, "before");
+    if (get_link(o, "before", l->before, e) || get_link(o, "all", l->all, e)) return e->kind;
     if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) ||
         get_name(o, "evaluation", l->evaluation, e) || json_get_int(o, "steps", true, &l->steps, e))
         return e->kind;

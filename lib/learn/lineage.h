@@ -1,13 +1,14 @@
 /*
- * lineage: what a version has learned from, and what it takes to learn on. One small JSON artifact
- * a version, named by its hash in models.trained; a chain back to the first one:
+ * lineage: what a version has learned from, and what it takes to learn on. One small JSON artifact a
+ * version, named by its hash in models.trained; a chain back to the first one:
  *
  *     { "schema": 1, "model", "version", "parent",
- *       "before":                artifact: the parent's lineage; "" for the first version
- *       "weights", "momentum":   artifacts: the state that training goes on from (of the head
- * alone) "steps":                 of the optimizer "evaluation":            artifact: the rows that
- * are held out, never trained on "batches": [ { "id", "rows": artifact, "images": count } ] } that
- * this version is the first to learn
+ *       "before":              artifact: the parent's lineage; "" for the first version
+ *       "weights", "momentum": artifacts: the state that training goes on from (of the head alone)
+ *       "steps":               of the optimizer
+ *       "evaluation":          artifact: the rows that are held out, never trained on
+ *       "all":                 artifact: every training row up to here, in some versions; else ""
+ *       "batches": [ { "id", "rows": artifact, "images": count } ] }     first learned in this version
  *
  * A rows artifact is rows of 16 bytes each: a batch's training rows, or what is held out.
  */
@@ -27,7 +28,7 @@ struct lineage_batch {
 /* {0} is empty; owned. */
 struct lineage {
     char before[HASH_HEX + 1], weights[HASH_HEX + 1], momentum[HASH_HEX + 1],
-        evaluation[HASH_HEX + 1];
+        evaluation[HASH_HEX + 1], all[HASH_HEX + 1];
     int64_t steps;
     struct lineage_batch *batches;
     size_t batch_count;

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+    ALL_EVERY = 256
+}; /* versions between two that write down every row: so long is the longest chain */
+
 void pupil_clear(struct pupil *p) {
     char name[sizeof p->name];
     memcpy(name, p->name, sizeof name);
@@ -59,31 +63,34 @@ static enum err_kind load_lineage(struct registry *g, const char *name, struct l
     return e->kind;
 }
 
-/* The rows of all versions, oldest first. */
+/* The rows of all versions, oldest first, back to where all were written down. */
 static enum err_kind load_chain(struct pupil *p, struct registry *g, const struct lineage *head,
-                                struct err *e) {
+                                const struct alive *alive, struct err *e) {
     struct lineage *chain = mem_alloc(sizeof *chain);
     size_t n = 1;
     chain[0] = *head;
-    while (!e->kind && *chain[n - 1].before) {
+    while (!e->kind && !*chain[n - 1].all && *chain[n - 1].before) {
         chain = mem_resize(chain, (n + 1) * sizeof *chain);
-        if (!load_lineage(g, chain[n - 1].before, &chain[n], e)) n++;
+        if (!alive->still(alive->ctx, e) && !load_lineage(g, chain[n - 1].before, &chain[n], e))
+            n++;
     }
-    for (size_t v = n; v-- > 0 && !e->kind;)
+    if (!e->kind && *chain[n - 1].all) (void)!load_rows(g, chain[n - 1].all, &p->rows, e);
+    for (size_t v = *chain[n - 1].all ? n - 1 : n; v-- > 0 && !e->kind;)
         for (size_t i = 0; i < chain[v].batch_count && !e->kind; i++)
-            (void)!load_rows(g, chain[v].batches[i].rows, &p->rows, e);
+            if (!alive->still(alive->ctx, e))
+                (void)!load_rows(g, chain[v].batches[i].rows, &p->rows, e);
     while (--n > 0) lineage_free(&chain[n]); /* the first is the caller's */
     free(chain);
     return e->kind;
 }
 
 enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct trained *head,
-                         struct err *e) {
+                         const struct alive *alive, struct err *e) {
     struct lineage l = {0};
     pupil_clear(p);
     snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)head->lineage.len,
              (const char *)head->lineage.data);
-    if (load_lineage(g, p->lineage, &l, e) || load_chain(p, g, &l, e) ||
+    if (load_lineage(g, p->lineage, &l, e) || load_chain(p, g, &l, alive, e) ||
         load_rows(g, l.evaluation, &p->held, e) || load_params(g, head->artifact, &p->average, e) ||
         load_params(g, bytes_of(l.momentum), &p->momentum, e) ||
         load_model(g, bytes_of(l.weights), &p->model, e)) {
@@ -217,6 +224,9 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
         save_params(p, g, "weights", NULL, l->weights, e) ||
         save_params(p, g, "momentum", p->momentum, l->momentum, e) ||
         registry_put_artifact(g, rows_pack(&p->held, 0, p->held.count), l->evaluation, e))
+        return e->kind;
+    if (out->version % ALL_EVERY == 0 &&
+        registry_put_artifact(g, rows_pack(&p->rows, 0, p->rows.count), l->all, e))
         return e->kind;
     memcpy(l->before, p->lineage, sizeof l->before);
     l->steps = p->steps;

@@ -6,6 +6,7 @@
 #ifndef DARKROOM_LEARN_PUPIL_H
 #define DARKROOM_LEARN_PUPIL_H
 
+#include "lib/learn/judge.h"
 #include "lib/learn/lineage.h"
 #include "lib/learn/registry.h"
 #include "lib/nn/model.h"
@@ -29,7 +30,7 @@ void pupil_clear(struct pupil *p); /* keeps the name */
 /* From the registry. ERR_AGAIN when its artifacts are gone: somebody published the next version
    meanwhile, or they are lost and people must know. */
 enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct trained *head,
-                         struct err *e) MUST_CHECK;
+                         const struct alive *alive, struct err *e) MUST_CHECK;
 
 /*
  * Takes in the labels of a batch that it does not know, then brings the net to them and to the

@@ -1,6 +1,6 @@
 /*
- * served: the models that predict answers with: the served version of each, loaded, with room for
- * one forward pass. Fed by models.deployed; weights come from the registry.
+ * served: the models that predict answers with: the served version of each, loaded, with room for one
+ * forward pass. Fed by models.deployed; weights come from the registry.
  */
 #ifndef DARKROOM_LEARN_SERVED_H
 #define DARKROOM_LEARN_SERVED_H

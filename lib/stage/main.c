@@ -20,6 +20,10 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Read by jemalloc where the program is linked to it: few arenas, and memory that is not used goes back soon. */
+extern const char *malloc_conf;
+const char *malloc_conf = "narenas:2,dirty_decay_ms:300,muzzy_decay_ms:0";
+
 enum { EXIT_DRAINED = 0, EXIT_FATAL = 1, EXIT_SETTING = 2 };
 enum { POLL_MS = 200, NAP_MS = 50, INSTANCE_MAX = 128, MOST_PROPERTIES = 128 };
 

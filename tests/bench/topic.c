@@ -1,16 +1,15 @@
 /*
- * topic: makes topics, fills them as a publisher would, and counts what comes out, as an
- * independent client.
+ * topic: makes topics, fills them as a publisher would, and counts what comes out, as an independent client.
  *
- *   topic BROKERS create PREFIX NAME...            as proto/topics.c has them; a name that it has
- * not gets 8 partitions topic BROKERS forget GROUP                     its positions are gone: it
- * begins again topic BROKERS fill PREFIX WHAT FOLDER N        N images, images.prepared or
- * predictions.requests from the files, each with an id of its own; {"began", "ended"} topic BROKERS
- * watch GROUP TOPIC N SECONDS      the group's committed positions, over time, until they have
- * passed N records: {"samples": [[when, records], ...]} topic BROKERS count TOPIC N SECONDS reads
- * committed records until there are N (0: until the end is reached):
- *                                                  {"records", "at", "errors", and of a record the
- * mean of "value_bytes", "headers", "header_bytes"}
+ *   topic BROKERS create PREFIX NAME...            as proto/topics.c has them; others get 8 partitions
+ *   topic BROKERS forget GROUP                     its positions are gone: it begins again
+ *   topic BROKERS fill PREFIX WHAT FOLDER N        N images, images.prepared or predictions.requests from the
+ *                                                  files, each with an id of its own; {"began", "ended"}
+ *   topic BROKERS watch GROUP TOPIC N SECONDS      the group's committed positions over time, until they have
+ *                                                  passed N records: {"samples": [[when, records], ...]}
+ *   topic BROKERS count TOPIC N SECONDS            reads committed records until there are N (0: to the end):
+ *                                                  {"records", "at", "errors", and of a record the mean of
+ *                                                  "value_bytes", "headers", "header_bytes"}
  *
  * Times are of CLOCK_MONOTONIC.
  */

@@ -170,7 +170,7 @@ static void work_store(double seconds, const char *url, const char *prefix) {
                                          .record_ms = clock_now_ms()};
         }
         double from = seconds_used();
-        ok(images_put(im, list, PUT, &err));
+        ok(images_put(im, list, PUT, NULL, NULL, &err));
         client += seconds_used() - from;
     }
     server = redis_used(r) - server;

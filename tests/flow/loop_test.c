@@ -1,6 +1,6 @@
 /*
- * The whole loop on the memory log and a real Redis: images become a model, the model answers
- * requests, through the six real workers and the real runtime. Everything is counted at the end.
+ * The whole loop on the memory log and a real Redis: images become a model, the model answers requests,
+ * through the six real workers and the real runtime. Everything is counted at the end.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"

@@ -1,6 +1,6 @@
 /*
- * learn: images and models in a real Redis: what is stored, replayed, dropped and corrected;
- * versions that grow, survive a new trainer and are published once.
+ * learn: images and models in a real Redis: what is stored, replayed, dropped and corrected; versions
+ * that grow, survive a new trainer and are published once.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
@@ -71,7 +71,7 @@ static struct image_put put_of(const char *id, const char *label, unsigned seed,
 
 static void expect(struct image_put *p, size_t n, const enum image_verdict *verdicts,
                    const int64_t *revisions) {
-    assert_int_equal(images_put(images, p, n, &err), ERR_NONE);
+    assert_int_equal(images_put(images, p, n, NULL, NULL, &err), ERR_NONE);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(p[i].verdict, verdicts[i]);
         assert_int_equal(p[i].revision, revisions[i]);
@@ -101,11 +101,11 @@ static void replay_mends_a_row_without_its_index(void **state) {
     struct image_put p = put_of("a", "1", 1, 10);
     struct redis_reply reply;
     int64_t count;
-    assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(redis_do(redis, &reply, &err, 2,
                               (const struct bytes[]){BYTES("DEL"), BYTES("t.images:{m}")}),
                      ERR_NONE);
-    assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(p.verdict, IMAGE_REPLAYED);
     assert_int_equal(images_count(images, BYTES("m"), &count, &err), ERR_NONE);
     assert_int_equal(count, 1);
@@ -114,13 +114,13 @@ static void replay_mends_a_row_without_its_index(void **state) {
 static void a_topic_made_anew_is_no_replay(void **state) {
     (void)state;
     struct image_put old = put_of("a", "1", 1, 500), new = put_of("a", "2", 1, 3);
-    assert_int_equal(images_put(images, &old, 1, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &old, 1, NULL, NULL, &err), ERR_NONE);
     new.record_ms = old.record_ms + 120000; /* lower offset, younger record */
-    assert_int_equal(images_put(images, &new, 1, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &new, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(new.verdict, IMAGE_REVISED);
     struct image_put other = put_of("a", "3", 1, 500);
     other.cluster = "another";
-    assert_int_equal(images_put(images, &other, 1, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &other, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(other.verdict, IMAGE_REVISED);
     assert_int_equal(other.revision, 3);
 }
@@ -130,7 +130,7 @@ static void hostile_ids_are_told_apart(void **state) {
     struct image_put p[] = {put_of("a", "1", 1, 1), put_of("a:b", "1", 1, 2),
                             put_of("}{", "1", 1, 3), put_of("*", "1", 1, 4)};
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(images_put(images, &p[i], 1, &err), ERR_NONE);
+        assert_int_equal(images_put(images, &p[i], 1, NULL, NULL, &err), ERR_NONE);
         assert_int_equal(p[i].verdict, IMAGE_STORED);
     }
     char one[ROW_HEX + 1], two[ROW_HEX + 1]; /* the border between source and id counts */
@@ -156,7 +156,7 @@ static void keeps_as_the_spec_says_oldest_out_first(void **state) {
     int64_t removed;
     for (int i = 0; i < 6; i++) {
         struct image_put p = put_of((const char[]){(char)('a' + i), 0}, "1", 1, i);
-        assert_int_equal(images_put(images, &p, 1, &err), ERR_NONE);
+        assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
     }
     spec.keep_images = 4;
     assert_int_equal(images_keep(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
@@ -209,7 +209,7 @@ static struct manifest batch_of(int from, int n, int classes, bool eval) {
                                    (k / SIDE == class ? 150 : 0));
         struct image_put put = put_of(name, label, 0, from + i);
         put.row.pixels = (struct bytes){p, PIXELS};
-        assert_int_equal(images_put(images, &put, 1, &err), ERR_NONE);
+        assert_int_equal(images_put(images, &put, 1, NULL, NULL, &err), ERR_NONE);
         m.images[m.image_count++] =
             (struct manifest_image){bytes_of(arena_text(&arena, bytes_of(put.name))), 1,
                                     bytes_of(label), eval && i % 5 == 0 ? SPLIT_EVAL : SPLIT_TRAIN};
@@ -314,7 +314,7 @@ static void gone_and_corrected_rows_are_left_out(void **state) {
         redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), bytes_of(key)}),
         ERR_NONE);
     struct image_put corrected = put_of("4", "other", 9, 1000);
-    assert_int_equal(images_put(images, &corrected, 1, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &corrected, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(corrected.verdict, IMAGE_REVISED);
     struct learner *l = learner_open(registry, images, 1);
     struct trained t = learn(l, &spec, &m, 1);

@@ -1,6 +1,6 @@
 /*
- * proto: every message survives a round trip, fixtures of every schema that was ever sent still
- * decode, names that a reader does not know are ignored, and what is wrong is refused by name.
+ * proto: every message survives a round trip, fixtures of every schema that was ever sent still decode,
+ * names that a reader does not know are ignored, and what is wrong is refused by name.
  */
 #include "proto/messages.h"
 
