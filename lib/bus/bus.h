@@ -1,20 +1,20 @@
 /*
- * bus: a log with transactions, as a stage needs it; nothing about Kafka shows. Two implementations
- * keep one contract (tests/flow/bus_contract.h): Kafka, and a memory log for tests and simulation.
+ * bus: a log with transactions, as a stage needs it; nothing about Kafka shows. Two implementations keep
+ * one contract (tests/flow/bus_contract.h): Kafka, and a memory log for tests and simulation.
  *
  * The life of a hand-over:
  *
  *     bus_poll … bus_poll        records collect, in order per partition
  *     (the stage handles them)
- *     bus_hand_over(outputs)     outputs and the positions behind everything polled commit
- * together; returns while the commit is under way bus_poll …                 the next ones collect
- * meanwhile; nothing of theirs is sent before the bus_hand_over(…)           last commit has
- * succeeded: this call waits for it first
+ *     bus_hand_over(outputs)     outputs and the positions behind everything polled commit together;
+ *                                returns while the commit is under way
+ *     bus_poll …                 the next ones collect meanwhile; nothing of theirs is sent before the
+ *     bus_hand_over(…)           last commit has succeeded: this call waits for it first
  *
- * Whatever returns ERR_AGAIN leaves the bus in want of bus_rewind: outputs that are not committed
- * are aborted, what was polled is forgotten, and the next poll repeats from the committed
- * positions. bus_rewind itself may say ERR_AGAIN (the broker is still away): back off and call it
- * again. ERR_FATAL: close the bus; the process cannot go on with it.
+ * Whatever returns ERR_AGAIN leaves the bus in want of bus_rewind: outputs that are not committed are
+ * aborted, what was polled is forgotten, and the next poll repeats from the committed positions.
+ * bus_rewind itself may say ERR_AGAIN (the broker is still away): back off and call it again.
+ * ERR_FATAL: close the bus; the process cannot go on with it.
  *
  * One thread uses a bus.
  */

@@ -216,6 +216,9 @@ rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_p
         {"queue.buffering.max.messages", "1000000"},
         {"queue.buffering.max.kbytes", kbytes},
         {"linger.ms", linger},
+        /* What a dead owner leaves open stops readers for this long. librdkafka lowers
+           socket.timeout.ms and message.timeout.ms to it, and refuses a user's larger ones. */
+        {"transaction.timeout.ms", "10000"},
         {NULL, NULL},
     };
     static const struct kafka_rule rules[] = {

@@ -16,7 +16,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { LANES = 2, CALL_MS = 2000, FENCED_SOON_MS = 30000 };
+enum {
+    LANES = 2,
+    CALL_MS = 2000,
+    ROOM_MS = 5000, /* in the sending queue; well inside transaction.timeout.ms */
+    FENCED_SOON_MS = 30000,
+};
 
 enum work { NOTHING, COMMIT, ABORT };
 
@@ -250,9 +255,11 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
         return kafka_again_error(t->link, e, "beginning a transaction", error);
     }
     t->begun = true;
+    int64_t deadline = clock_monotonic_us() + ROOM_MS * 1000LL;
     for (size_t i = 0; i < n; i++) {
         rd_kafka_resp_err_t code;
-        while ((code = kafka_produce(rk, &out[i], NULL)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+        while ((code = kafka_produce(rk, &out[i], NULL)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
+               clock_monotonic_us() < deadline)
             rd_kafka_poll(rk, 10);
         if (code) return kafka_again(t->link, e, "sending records", code);
     }

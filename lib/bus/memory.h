@@ -3,9 +3,9 @@
  * committed, positions inside the transaction, fencing by transactional id and by group generation,
  * markers that take an offset. Crashes and faults on demand. One group reads one topic.
  *
- * A hand-over leaves its commit under way: it is done by the next call that has to know
- * (bus_settle, bus_hand_over, bus_alive, bus_mark, bus_rewind, bus_close), or by a poll that finds
- * nothing new. A poll that finds nothing sleeps wait_ms on lib/base/clock.
+ * A hand-over leaves its commit under way: it is done by the next call that has to know (bus_settle,
+ * bus_hand_over, bus_alive, bus_mark, bus_rewind, bus_close), or by a poll that finds nothing new. A poll
+ * that finds nothing sleeps wait_ms on lib/base/clock.
  */
 #ifndef DARKROOM_BUS_MEMORY_H
 #define DARKROOM_BUS_MEMORY_H

@@ -1,6 +1,6 @@
 /*
- * publisher: sends records and knows of each whether the broker has it. For the command line; a
- * stage sends through its bus.
+ * publisher: sends records and knows of each whether the broker has it. For the command line; a stage
+ * sends through its bus.
  */
 #ifndef DARKROOM_BUS_PUBLISHER_H
 #define DARKROOM_BUS_PUBLISHER_H

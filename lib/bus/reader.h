@@ -1,6 +1,5 @@
 /*
- * reader: follows topics without a group, committed records only. For the command line and for
- * watching.
+ * reader: follows topics without a group, committed records only. For the command line and for watching.
  */
 #ifndef DARKROOM_BUS_READER_H
 #define DARKROOM_BUS_READER_H
