@@ -115,7 +115,8 @@ int64_t bus_start(const struct bus *b, int32_t partition);
 enum err_kind bus_watch_poll(struct bus *b, struct record *r, bool *got, struct err *e) MUST_CHECK;
 enum err_kind bus_watch_end(struct bus *b, bool *at_end, struct err *e) MUST_CHECK;
 
-/* Whether the log has the topic; an answer may be some seconds old. */
+/* Whether the log has the topic, which somebody outside named, and takes our records for it; an
+   answer may be some seconds old, or as old as the last rewind. */
 enum err_kind bus_topic_exists(struct bus *b, const char *topic, bool *exists,
                                struct err *e) MUST_CHECK;
 

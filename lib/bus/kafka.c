@@ -707,6 +707,11 @@ static enum err_kind kafka_settle(struct bus *base, int wait_ms, struct err *e) 
     return finish(b, wait_ms, e);
 }
 
+static void forget_topics(struct kbus *b) {
+    for (int i = 0; i < KNOWN_TOPICS; i++) free(b->known[i].name);
+    memset(b->known, 0, sizeof b->known);
+}
+
 static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
     struct kbus *b = kbus(base);
     pile_clear(&b->old);
@@ -722,6 +727,7 @@ static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
     b->committing = false;
     b->failed = (struct err){0};
     forget(b);
+    forget_topics(b);
     if (!b->started) return start(b, e);
     if (b->txns && txn_ready(b->txns, CALL_MS, e)) return e->kind;
     if (kafka_is_down(&b->link) && find_topic(b, e)) return e->kind;
@@ -812,14 +818,16 @@ static enum err_kind kafka_watch_end(struct bus *base, bool *at_end, struct err 
     return b->watch && reader_at_end(b->watch, at_end, e) ? watch_failed(e) : ERR_NONE;
 }
 
-/* Asked of the broker, and remembered: for good when it is there, for some seconds when it is not.
- */
+/* Asked of the broker, and remembered: until a rewind when it is there, for some seconds when it is
+   not. Only topics that a user names are asked about: one that does not take our records is as good
+   as none, where one of our own has to be put right. */
 static enum err_kind kafka_topic_exists(struct bus *base, const char *topic, bool *exists,
                                         struct err *e) {
     struct kbus *b = kbus(base);
     const struct rd_kafka_metadata *md;
     struct known *k = b->known;
     size_t i = 0;
+    if (kafka_refuses(&b->link, topic)) return *exists = false, ERR_NONE;
     while (i < KNOWN_TOPICS && !(k[i].name && !strcmp(k[i].name, topic))) i++;
     if (i < KNOWN_TOPICS && (k[i].exists || now_ms() - k[i].asked_ms < KNOWN_MS)) {
         *exists = k[i].exists;
@@ -886,7 +894,7 @@ static void kafka_close(struct bus *base) {
     if (b->rk) rd_kafka_consumer_close(b->rk);
     drop_assignment(b);
     if (b->rk) rd_kafka_destroy(b->rk);
-    for (int i = 0; i < KNOWN_TOPICS; i++) free(b->known[i].name);
+    forget_topics(b);
     free(b->shares);
     kafka_link_close(&b->link);
     free((void *)b->conf.properties);

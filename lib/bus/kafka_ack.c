@@ -14,6 +14,7 @@ enum { IN_FLIGHT = 64, ROOM_MS = 5000 };
 struct ticket {
     struct ticket *next;
     size_t outstanding;
+    bool alone; /* it is of one record */
     rd_kafka_topic_partition_list_t *positions; /* NULL: forgotten */
 };
 
@@ -31,10 +32,9 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
     struct ticket *t = m->_private;
     (void)rk;
     t->outstanding--;
-    if (!m->err || !t->positions) return;
-    pthread_mutex_lock(&link->lock);
-    if (!link->undelivered) link->undelivered = m->err;
-    pthread_mutex_unlock(&link->lock);
+    if (m->err && t->positions)
+        kafka_not_delivered(link, rd_kafka_topic_name(m->rkt), kafka_message_payload(m), t->alone,
+                            m->err);
 }
 
 static rd_kafka_t *make(struct acks *a, struct err *e) {
@@ -87,7 +87,10 @@ static enum err_kind produce(struct acks *a, struct ticket *t, const struct reco
     while ((code = kafka_produce(a->rk, r, t)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
            clock_monotonic_us() < deadline)
         ack_serve(a, 10);
-    if (code) return kafka_again(a->link, e, "sending records", code);
+    if (code) {
+        kafka_not_delivered(a->link, r->topic, kafka_payload(r), t->alone, code);
+        return kafka_again(a->link, e, "sending records", code);
+    }
     t->outstanding++;
     return ERR_NONE;
 }
@@ -97,7 +100,7 @@ enum err_kind ack_send(struct acks *a, const struct record *out, size_t n,
     int64_t deadline = clock_monotonic_us() + ROOM_MS * 1000LL;
     err_clear(e);
     for (size_t i = 0; i < n && !e->kind; i++)
-        (void)!kafka_check_size(&a->limits, a->rk, a->link, &out[i], e);
+        (void)!kafka_check_size(&a->limits, a->rk, a->link, &out[i], n == 1, e);
     while (!e->kind && a->tickets >= IN_FLIGHT && a->first->outstanding) {
         if (clock_monotonic_us() >= deadline)
             (void)!kafka_again(a->link, e, "waiting for acknowledgements",
@@ -110,6 +113,7 @@ enum err_kind ack_send(struct acks *a, const struct record *out, size_t n,
     }
     struct ticket *t = mem_zeroed(1, sizeof *t);
     t->positions = positions;
+    t->alone = n == 1;
     *a->last = t;
     a->last = &t->next;
     a->tickets++;
@@ -150,6 +154,7 @@ bool ack_busy(const struct acks *a) {
 }
 
 enum err_kind ack_forget(struct acks *a, struct err *e) {
+    kafka_limits_free(&a->limits); /* they may have changed */
     if (rd_kafka_fatal_error(a->rk, NULL, 0)) {
         drop_producer(a);
         a->rk = make(a, e);

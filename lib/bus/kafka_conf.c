@@ -18,7 +18,13 @@
 #include <string.h>
 #include <strings.h>
 
-enum { WARNING = 4 /* of syslog */, LOG_EVERY_MS = 10000, ASK_MS = 5000, BROKER_DEFAULT = 1048588 };
+enum {
+    WARNING = 4, /* of syslog */
+    LOG_EVERY_MS = 10000,
+    ASK_MS = 5000,
+    BROKER_DEFAULT = 1048588,
+    REFUSED_MS = 60000, /* long enough to find the culprit among what is repeated */
+};
 
 void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties,
                      size_t n) {
@@ -33,6 +39,7 @@ void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_prop
 
 void kafka_link_close(struct kafka_link *link) {
     pthread_mutex_destroy(&link->lock);
+    for (size_t i = 0; i < KAFKA_REFUSALS; i++) free(link->refusals[i].topic);
     free(link->brokers);
 }
 
@@ -56,6 +63,64 @@ rd_kafka_resp_err_t kafka_undelivered(struct kafka_link *link) {
     link->undelivered = RD_KAFKA_RESP_ERR_NO_ERROR;
     pthread_mutex_unlock(&link->lock);
     return code;
+}
+
+/* The one that is remembered for the topic, or NULL. Under lock. */
+static struct kafka_refusal *find_refusal(struct kafka_link *link, const char *topic) {
+    for (size_t i = 0; i < KAFKA_REFUSALS; i++) {
+        struct kafka_refusal *x = &link->refusals[i];
+        if (x->topic && !strcmp(x->topic, topic)) return x;
+    }
+    return NULL;
+}
+
+static bool is_refusal(rd_kafka_resp_err_t code) {
+    return code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
+           code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           code == RD_KAFKA_RESP_ERR_INVALID_RECORD || /* as one without a key, compacted */
+           code == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
+}
+
+void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t bytes, bool alone,
+                         rd_kafka_resp_err_t code) {
+    pthread_mutex_lock(&link->lock);
+    if (!link->undelivered) link->undelivered = code;
+    struct kafka_refusal *x = find_refusal(link, topic);
+    int64_t now = clock_monotonic_us();
+    if (is_refusal(code)) {
+        if (!x) {
+            x = &link->refusals[link->next_refusal++ % KAFKA_REFUSALS];
+            free(x->topic);
+            *x = (struct kafka_refusal){.topic = mem_copy(topic, strlen(topic))};
+        }
+        /* Of a batch that is too large, the largest: it is the likeliest culprit. */
+        bool first = x->code != code || now > x->until_us || alone;
+        if (first || bytes > x->bytes) x->bytes = bytes;
+        x->alone = alone;
+        x->code = code;
+        x->until_us = now + REFUSED_MS * 1000LL;
+    }
+    pthread_mutex_unlock(&link->lock);
+}
+
+bool kafka_refuses(struct kafka_link *link, const char *topic) {
+    pthread_mutex_lock(&link->lock);
+    struct kafka_refusal *x = find_refusal(link, topic);
+    bool yes = x && x->code != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
+               clock_monotonic_us() < x->until_us;
+    pthread_mutex_unlock(&link->lock);
+    return yes;
+}
+
+/* The broker has refused a record of this size: alone, or it may have been the batch. */
+static bool was_too_large(struct kafka_link *link, const struct record *r, bool alone) {
+    pthread_mutex_lock(&link->lock);
+    struct kafka_refusal *x = find_refusal(link, r->topic);
+    bool yes = x && x->code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
+               clock_monotonic_us() < x->until_us && kafka_payload(r) >= x->bytes &&
+               (x->alone || !alone);
+    pthread_mutex_unlock(&link->lock);
+    return yes;
 }
 
 static bool is_absence(rd_kafka_resp_err_t code) {
@@ -317,6 +382,14 @@ struct record kafka_record(const rd_kafka_message_t *m, const char *topic,
     return r;
 }
 
+size_t kafka_message_payload(const rd_kafka_message_t *m) {
+    struct header *headers;
+    struct record r = kafka_record(m, NULL, &headers);
+    size_t n = kafka_payload(&r);
+    free(headers);
+    return n;
+}
+
 /* What a batch of this one record takes at most: 61 bytes of its own, and a varint before each
  * part. */
 static size_t batch_size(const struct record *r) {
@@ -376,7 +449,7 @@ static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const ch
 }
 
 enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, struct kafka_link *link,
-                               const struct record *r, struct err *e) {
+                               const struct record *r, bool alone, struct err *e) {
     size_t i = 0;
     while (i < limits->count && strcmp(limits->list[i].topic, r->topic)) i++;
     if (i == limits->count) {
@@ -388,6 +461,9 @@ enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, stru
             (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours};
         limits->count++;
     }
+    if (was_too_large(link, r, alone))
+        return err_bad(e, REASON_TOO_LONG, "a record of %zu bytes for %s: the broker refuses it",
+                       kafka_payload(r), r->topic);
     if (batch_size(r) <= limits->list[i].bytes) return ERR_NONE;
     return err_bad(e, REASON_TOO_LONG,
                    "a record of %zu bytes for %s, which takes %zu (max.message.bytes)",

@@ -10,6 +10,17 @@
 #include <librdkafka/rdkafka.h>
 #include <pthread.h>
 
+/* A topic that refused a record, and would refuse it again. */
+struct kafka_refusal {
+    char *topic; /* NULL: none */
+    rd_kafka_resp_err_t code;
+    size_t bytes;     /* of the record */
+    bool alone;       /* nothing else was sent with it: it is not the batch that is too large */
+    int64_t until_us; /* then it is tried again */
+};
+
+enum { KAFKA_REFUSALS = 16 };
+
 /* What the handles of one bus know of the brokers; it outlives them, and is the opaque of their
  * callbacks. */
 struct kafka_link {
@@ -20,6 +31,8 @@ struct kafka_link {
     bool down;            /* no broker can be reached, as far as is known */
     rd_kafka_resp_err_t
         undelivered; /* the first record since kafka_undelivered that was not accepted */
+    struct kafka_refusal refusals[KAFKA_REFUSALS];
+    size_t next_refusal;
 };
 
 void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties,
@@ -27,8 +40,14 @@ void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_prop
 void kafka_link_close(struct kafka_link *link);
 bool kafka_is_down(struct kafka_link *link);
 void kafka_is_up(struct kafka_link *link); /* an answer came */
+/* A record was not accepted. alone: nothing else was sent with it. */
+void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t bytes, bool alone,
+                         rd_kafka_resp_err_t code);
 /* The error of the first record that was not delivered, once. */
 rd_kafka_resp_err_t kafka_undelivered(struct kafka_link *link);
+/* The topic has lately refused a record for anything but its size: what we may, or what the record
+ * is. */
+bool kafka_refuses(struct kafka_link *link, const char *topic);
 
 /* ERR_AGAIN: what was done, and why it failed; the broker and the cause when it cannot be reached.
  */
@@ -63,6 +82,7 @@ void kafka_set(rd_kafka_conf_t *conf, const char *name,
 
 /* Bytes of keys, values and headers. */
 size_t kafka_payload(const struct record *r);
+size_t kafka_message_payload(const rd_kafka_message_t *m);
 
 /* Copies; _QUEUE_FULL when there is no room now. */
 rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, void *opaque);
@@ -79,10 +99,11 @@ struct kafka_limits {
     } * list;
     size_t count;
 };
-/* ERR_BAD (too-long) when the broker would refuse r; asks it once a topic. ERR_AGAIN when it does
-   not answer, or has no such topic. */
+/* ERR_BAD (too-long) when the broker would refuse r, or has just done so; asks it once a topic.
+   ERR_AGAIN when it does not answer, or has no such topic. alone: nothing else will be sent with r.
+ */
 enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, struct kafka_link *link,
-                               const struct record *r, struct err *e) MUST_CHECK;
+                               const struct record *r, bool alone, struct err *e) MUST_CHECK;
 /* Asks for the topic's leaders now: a producer that is surprised by a topic takes a second to find
  * them. */
 void kafka_learn_topic(rd_kafka_t *rk, const char *topic);

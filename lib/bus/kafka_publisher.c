@@ -56,7 +56,7 @@ struct publisher *publisher_open(const struct bus_property *properties, size_t n
 
 enum err_kind publisher_send(struct publisher *p, const struct record *r, uint64_t tag,
                              struct err *e) {
-    if (kafka_check_size(&p->limits, p->rk, &p->link, r, e)) return e->kind;
+    if (kafka_check_size(&p->limits, p->rk, &p->link, r, true, e)) return e->kind;
     rd_kafka_resp_err_t code;
     while ((code = kafka_produce(p->rk, r, (void *)(uintptr_t)tag)) ==
            RD_KAFKA_RESP_ERR__QUEUE_FULL)

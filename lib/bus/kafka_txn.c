@@ -53,13 +53,14 @@ struct txns {
     int64_t us;
 };
 
+static const char alone; /* the opaque of a record that nothing else is sent with */
+
 static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque) {
     struct kafka_link *link = opaque;
     (void)rk;
-    if (!m->err) return;
-    pthread_mutex_lock(&link->lock);
-    if (!link->undelivered) link->undelivered = m->err;
-    pthread_mutex_unlock(&link->lock);
+    if (m->err)
+        kafka_not_delivered(link, rd_kafka_topic_name(m->rkt), kafka_message_payload(m),
+                            m->_private == &alone, m->err);
 }
 
 static rd_kafka_t *make_lane(struct txns *t, int i, struct err *e) {
@@ -213,6 +214,7 @@ static enum err_kind fenced(struct txns *t, struct err *e) {
 enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
     struct start starts[LANES] = {0};
     bool failed = false;
+    kafka_limits_free(&t->limits); /* it is a new start: they may have changed */
     if (t->dead) drop_lanes(t);
     t->dead = false;
     for (int i = 0; i < t->count; i++)
@@ -228,8 +230,6 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
         if (t->lanes[i].ready) continue;
         pthread_join(starts[i].thread, NULL);
         t->lanes[i].ready = !starts[i].error;
-        for (size_t k = 0; k < t->limits.count && !starts[i].error; k++)
-            kafka_learn_topic(t->lanes[i].rk, t->limits.list[k].topic);
         if (!starts[i].error) continue;
         failed = true;
         t->dead = t->dead || rd_kafka_error_is_fatal(starts[i].error);
@@ -244,7 +244,7 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     rd_kafka_t *rk = t->lanes[t->turn].rk;
     for (size_t i = 0; i < n; i++) {
         size_t known = t->limits.count;
-        if (kafka_check_size(&t->limits, rk, t->link, &out[i], e)) return e->kind;
+        if (kafka_check_size(&t->limits, rk, t->link, &out[i], n == 1, e)) return e->kind;
         for (int k = 0; k < t->count && known < t->limits.count; k++)
             if (t->lanes[k].rk != rk) kafka_learn_topic(t->lanes[k].rk, out[i].topic);
     }
@@ -258,10 +258,13 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     int64_t deadline = clock_monotonic_us() + ROOM_MS * 1000LL;
     for (size_t i = 0; i < n; i++) {
         rd_kafka_resp_err_t code;
-        while ((code = kafka_produce(rk, &out[i], NULL)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
+        void *opaque = n == 1 ? (void *)&alone : NULL;
+        while ((code = kafka_produce(rk, &out[i], opaque)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
                clock_monotonic_us() < deadline)
             rd_kafka_poll(rk, 10);
-        if (code) return kafka_again(t->link, e, "sending records", code);
+        if (!code) continue;
+        kafka_not_delivered(t->link, out[i].topic, kafka_payload(&out[i]), n == 1, code);
+        return kafka_again(t->link, e, "sending records", code);
     }
     return ERR_NONE;
 }
