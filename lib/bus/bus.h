@@ -59,6 +59,7 @@ struct bus_limits {
 struct records {
     const struct record *list;
     size_t count, bytes;
+    bool full;           /* no more comes before a hand-over: what is next is beyond the limits */
     uint64_t generation; /* changes when what was collected has been forgotten: rebalance, rewind */
 };
 

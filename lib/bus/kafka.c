@@ -33,6 +33,7 @@ enum {
     COMMIT_MS = 10000, /* a commit that is waited for */
     REVOKE_MS = 2000,  /* the same, while the group waits for us */
     CLOSE_MS = 3000,
+    BEYOND_MS = 10000, /* a position beyond the end is not believed before */
     ALIVE_EVERY_MS = 50,
     ALIVE_AFTER_MS = 300, /* without a poll: before that bus_alive has nothing to do */
     IDLE_MS = 100, /* since the last hand-over, before end-of-partition positions are committed */
@@ -56,7 +57,9 @@ struct share {
     int64_t next;  /* the first offset that was not taken from the client yet */
     int64_t done;  /* everything below has been polled by the caller, or is nothing to poll */
     int64_t sent;  /* the position last handed over */
-    bool at_end;   /* the end of partition has been seen, and nothing since */
+    int64_t gaps_to;   /* everything below that retention took has been counted */
+    int64_t beyond_ms; /* since when the committed position lies beyond the end; 0: it does not */
+    bool at_end;       /* the end of partition has been seen, and nothing since */
     char *note;
 };
 
@@ -95,6 +98,7 @@ struct kbus {
 
     bool committing; /* at least once: positions are under way */
     int64_t commit_started_us, poll_ms, served_ms, handed_ms;
+    int64_t open_ms; /* when a poll last had room for more */
     uint64_t commits, aborts, gaps;
     int64_t commit_us;
     struct err failed; /* why a rewind is wanted */
@@ -186,10 +190,18 @@ static enum err_kind read_from_next(struct kbus *b, struct err *e) {
     return code ? kafka_again(&b->link, e, "reading from the positions", code) : ERR_NONE;
 }
 
+/* Nothing is to be taken, perhaps for long, and the client's queue would stand before a rebalance:
+   it is emptied, nothing more is fetched, and reading goes on from our own next offset later. */
+static void park(struct kbus *b) {
+    if (!b->placed || b->parked) return;
+    read_nothing(b);
+    b->parked = true;
+}
+
 static void drop_assignment(struct kbus *b) {
     for (int32_t p = 0; p < b->share_count; p++) {
         free(b->shares[p].note);
-        b->shares[p] = (struct share){0};
+        b->shares[p] = (struct share){.gaps_to = b->shares[p].gaps_to};
     }
     if (b->assigned) rd_kafka_topic_partition_list_destroy(b->assigned);
     if (b->group) rd_kafka_consumer_group_metadata_destroy(b->group);
@@ -234,7 +246,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     /* A commit that is not over in this time harms nobody: who owns the partition next has to wait
      * for it. */
     if (!b->closing && b->txns) (void)take_outcome(b, REVOKE_MS, &ignored);
-    if (!b->closing && b->acks && !rd_kafka_assignment_lost(rk)) flush_acks(b, REVOKE_MS);
+    if (!b->closing && b->acks) flush_acks(b, rd_kafka_assignment_lost(rk) ? 0 : REVOKE_MS);
     forget(b);
     drop_assignment(b);
     rd_kafka_assign(rk, NULL);
@@ -343,8 +355,9 @@ static void serve_consumer(struct kbus *b, int wait_ms) {
 }
 
 static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e) {
-    int64_t deadline = now_ms() + wait_ms;
+    int64_t begin = now_ms(), deadline = begin + wait_ms;
     while (acks_are_busy(b) && !b->failed.kind) {
+        if (now_ms() - begin >= ALIVE_AFTER_MS) park(b); /* or all that comes would wait here */
         if (wait_ms >= 0 && now_ms() > deadline)
             return kafka_again(&b->link, e, "the last positions are not confirmed",
                                RD_KAFKA_RESP_ERR__TIMED_OUT);
@@ -356,7 +369,8 @@ static enum err_kind finish_acks(struct kbus *b, int wait_ms, struct err *e) {
 }
 
 /* The same from inside a rebalance, where the consumer must not be polled: what is acknowledged in
-   time is committed, and the rest comes again to the next owner. */
+   time is committed, and the rest comes again to the next owner. wait_ms 0: nothing is ours to
+   commit any more. */
 static void flush_acks(struct kbus *b, int wait_ms) {
     struct err e;
     for (int64_t end = now_ms() + wait_ms; ack_busy(b->acks) && now_ms() < end;) {
@@ -409,6 +423,26 @@ static enum err_kind ask_positions(struct kbus *b, rd_kafka_topic_partition_list
     return code ? kafka_again(&b->link, e, "asking for committed positions", code) : ERR_NONE;
 }
 
+/* The committed position lies beyond the end: a new leader may not know yet how far the log goes.
+   When that lasts, the log was cut, or made anew, and what it holds may never have been read; to
+   begin where it begins repeats some perhaps, and loses nothing. */
+static enum err_kind place_beyond(struct kbus *b, const rd_kafka_topic_partition_t *x, int64_t low,
+                                  int64_t high, struct err *e) {
+    struct share *s = &b->shares[x->partition];
+    if (!s->beyond_ms) s->beyond_ms = now_ms();
+    if (now_ms() - s->beyond_ms < BEYOND_MS)
+        return err_again(e, "the position %lld of %s[%d] lies beyond its end, %lld",
+                         (long long)x->offset, x->topic, x->partition, (long long)high);
+    log_error("%s[%d]: the log was cut, or made anew: it ends at offset %lld, and the position was "
+              "%lld. All that it holds is read again, from offset %lld",
+              x->topic, x->partition, (long long)high, (long long)x->offset, (long long)low);
+    s->beyond_ms = 0;
+    s->gaps_to = 0;
+    s->start = s->next = low;
+    set_note(s, NULL, 0); /* of a record that is no more */
+    return ERR_NONE;
+}
+
 /* Where reading begins. What retention took before it was read is counted and said. */
 static enum err_kind place_partition(struct kbus *b, const rd_kafka_topic_partition_t *x,
                                      struct err *e) {
@@ -419,10 +453,19 @@ static enum err_kind place_partition(struct kbus *b, const rd_kafka_topic_partit
     if (code) return kafka_again(&b->link, e, "asking where a partition begins", code);
     s->start = s->next = x->offset < 0 ? low : x->offset;
     set_note(s, x->metadata, x->metadata_size);
+    if (s->next > high) {
+        if (place_beyond(b, x, low, high, e)) return e->kind;
+    } else {
+        s->beyond_ms = 0;
+    }
     if (s->next < low) {
-        log_warn("%s[%d]: retention deleted offsets %lld to %lld before they were read", x->topic,
-                 x->partition, (long long)s->next, (long long)low - 1);
-        b->gaps += (uint64_t)(low - s->next);
+        int64_t from = s->next > s->gaps_to ? s->next : s->gaps_to;
+        if (from < low) {
+            log_warn("%s[%d]: retention deleted offsets %lld to %lld before they were read",
+                     x->topic, x->partition, (long long)from, (long long)low - 1);
+            b->gaps += (uint64_t)(low - from);
+            s->gaps_to = low;
+        }
         s->next = low;
     }
     s->done = s->next;
@@ -492,8 +535,11 @@ static enum err_kind start(struct kbus *b, struct err *e) {
     if (find_topic(b, e)) return e->kind;
     if (b->txns && txn_ready(b->txns, CALL_MS, e)) return e->kind;
     char *cluster = rd_kafka_clusterid(b->rk, CALL_MS);
-    snprintf(b->cluster, sizeof b->cluster, "%s", cluster ? cluster : "");
-    if (cluster) rd_kafka_mem_free(b->rk, cluster);
+    if (!cluster)
+        return kafka_again(&b->link, e, "asking for the cluster's id",
+                           RD_KAFKA_RESP_ERR__TIMED_OUT);
+    snprintf(b->cluster, sizeof b->cluster, "%s", cluster);
+    rd_kafka_mem_free(b->rk, cluster);
     rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(topics, b->conf.in, RD_KAFKA_PARTITION_UA);
     rd_kafka_resp_err_t code = rd_kafka_subscribe(b->rk, topics);
@@ -577,14 +623,14 @@ static void give_waiting(struct kbus *b, const struct bus_limits *l) {
 }
 
 static bool is_full(const struct kbus *b, const struct bus_limits *l) {
-    return !pile_is_empty(&b->waiting) || b->polled.count >= l->max_records;
+    return !pile_is_empty(&b->waiting) || b->polled.count >= l->max_records ||
+           b->polled_bytes >= l->max_bytes;
 }
 
 static enum err_kind collect(struct kbus *b, const struct bus_limits *l, struct err *e) {
     int64_t deadline = now_ms() + l->wait_ms;
     size_t before = b->polled.count;
     uint64_t generation = b->generation;
-    give_waiting(b, l);
     while (!is_full(b, l)) {
         bool got = generation == b->generation && b->polled.count > before;
         int wait = got ? 0 : left_ms(deadline);
@@ -636,14 +682,27 @@ static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, st
         return e->kind;
     }
     if (start(b, e) || place(b, e)) return e->kind;
-    if (b->parked && read_from_next(b, e)) return want_rewind(b, e);
-    b->parked = false;
-    if (collect(b, l, e) || commit_ends(b, e)) return e->kind;
+    give_waiting(b, l);
+    if (!is_full(b, l)) {
+        if (b->parked && read_from_next(b, e)) return want_rewind(b, e);
+        b->parked = false;
+        if (collect(b, l, e) || commit_ends(b, e)) return e->kind;
+        b->open_ms = now_ms();
+    } else if (now_ms() - b->open_ms >= ALIVE_AFTER_MS) {
+        park(b);
+        serve_consumer(b, 0);
+        if (b->acks && !b->failed.kind) (void)!serve_acks(b, 0, false, e);
+        if (b->failed.kind) {
+            *e = b->failed;
+            return e->kind;
+        }
+    }
     b->poll_ms = now_ms();
     if (!b->polled.count && kafka_is_down(&b->link))
         return want_rewind(
             b, (kafka_again(&b->link, e, "polling", RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN), e));
-    *r = (struct records){b->polled.records, b->polled.count, b->polled_bytes, b->generation};
+    *r = (struct records){b->polled.records, b->polled.count, b->polled_bytes, is_full(b, l),
+                          b->generation};
     return ERR_NONE;
 }
 
@@ -750,12 +809,7 @@ static enum err_kind kafka_alive(struct bus *base, struct err *e) {
     if (!b->failed.kind && b->started && now - b->poll_ms >= ALIVE_AFTER_MS) {
         bool had = b->polled.count;
         uint64_t generation = b->generation;
-        /* The queue of the client would be full soon, and stand before a rebalance: fetch nothing,
-           and go on from our own next offset afterwards. */
-        if (b->placed && !b->parked) {
-            read_nothing(b);
-            b->parked = true;
-        }
+        park(b);
         serve_consumer(b, 0);
         if (had && generation != b->generation) return lost(b, e);
     }

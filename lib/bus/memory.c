@@ -594,30 +594,33 @@ static size_t size_of(const struct record *r) {
     return n;
 }
 
-/* True when something new came. *all: every partition is read to its end. */
-static bool collect_all(struct mbus *b, const struct bus_limits *l, bool *all) {
+/* True when something new came. *all: every partition is read to its end. *full: one of them has
+   more than the limits let in. */
+static bool collect_all(struct mbus *b, const struct bus_limits *l, bool *all, bool *full) {
     size_t before = b->polled_count;
     *all = true;
+    *full = false;
     for (int p = 0; p < b->group->topic->partition_count; p++) {
         struct share *s = &b->shares[p];
         const struct record *r;
         while (s->mine && (r = readable(&b->group->topic->partitions[p], &s->next))) {
             size_t bytes = b->polled_bytes + size_of(r);
             *all = false;
-            if (b->polled_count >= l->max_records || (b->polled_count && bytes > l->max_bytes))
-                break;
+            *full = b->polled_count >= l->max_records || (b->polled_count && bytes > l->max_bytes);
+            if (*full) break;
             collect(b, r);
             b->polled_bytes = bytes;
             s->done = s->next = r->offset + 1;
         }
     }
+    *full = *full || b->polled_count >= l->max_records || b->polled_bytes >= l->max_bytes;
     return b->polled_count > before;
 }
 
 static enum err_kind memory_poll(struct bus *base, const struct bus_limits *l, struct records *r,
                                  struct err *e) {
     struct mbus *b = (struct mbus *)base;
-    bool told, all;
+    bool told, all, full;
     freeze(b, false);
     *r = (struct records){.generation = b->generation};
     if (b->failed.kind) {
@@ -626,13 +629,13 @@ static enum err_kind memory_poll(struct bus *base, const struct bus_limits *l, s
     }
     if (strike(b, MEMORY_AT_POLL, "the poll", &told, e)) return want_rewind(b, e);
     if (get_ready(b, e)) return e->kind;
-    if (!collect_all(b, l, &all)) {
+    if (!collect_all(b, l, &all, &full)) {
         if (finish(b, e)) return e->kind;
         if (all && !b->polled_count && commit_positions(b, end_not_committed, NULL, e))
             return want_rewind(b, e);
         if (l->wait_ms > 0) clock_sleep_ms(l->wait_ms);
     }
-    *r = (struct records){b->polled, b->polled_count, b->polled_bytes, b->generation};
+    *r = (struct records){b->polled, b->polled_count, b->polled_bytes, full, b->generation};
     return ERR_NONE;
 }
 

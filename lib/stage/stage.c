@@ -352,10 +352,9 @@ static enum err_kind poll(struct stage_run *run, const struct bus_limits *l, str
     return ERR_NONE;
 }
 
-static bool is_enough(struct stage_run *run, const struct records *in, const struct bus_limits *l) {
+static bool is_enough(struct stage_run *run, const struct records *in) {
     if (!run->first_us) run->first_us = clock_monotonic_us();
-    if (!run->stage->enough || in->count >= l->max_records || in->bytes >= l->max_bytes)
-        return true;
+    if (!run->stage->enough || in->full) return true;
     return run->stage->enough(run->state, in->list, in->count,
                               (clock_monotonic_us() - run->first_us) / 1000);
 }
@@ -496,7 +495,7 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     poison_learn(run->hands, run->bus, in.list, in.count);
     bool carefully = one_by_one(run), asked = carefully;
     if (carefully && in.count > 1) return rewind_bus(run, e);
-    if (!is_enough(run, &in, &limits)) return ERR_NONE;
+    if (!is_enough(run, &in)) return ERR_NONE;
 
     if (carefully && !is_to_bury(run, &in) && try_suspect(run, in.list, e)) return e->kind;
     if (s->watch_first || !run->caught_up) {

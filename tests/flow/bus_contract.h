@@ -504,8 +504,20 @@ static void contract_keeps_limits(void **state) {
     assert_int_equal(bus_hand_over(b, NULL, 0, &contract_err), ERR_NONE);
     struct bus_limits narrow = {
         .max_records = 100, .max_bytes = 1600, .wait_ms = contract_world->wait_ms};
+    int64_t end = contract_deadline();
+    static const size_t fit[] = {1, 3}; /* the large one alone, and as many of 500 bytes */
     size_t total = 20;
-    for (int64_t end = contract_deadline(); total < 40;) {
+    for (size_t i = 0; i < 2; total += fit[i++]) {
+        do {
+            assert_int_equal(bus_poll(b, &narrow, &r, &contract_err), ERR_NONE);
+            contract_in_time(end, "more than fits");
+        } while (!r.full);
+        assert_int_equal(r.count, fit[i]);
+        assert_int_equal(bus_poll(b, &narrow, &r, &contract_err), ERR_NONE);
+        assert_true(r.full && r.count == fit[i]);
+        assert_int_equal(bus_hand_over(b, NULL, 0, &contract_err), ERR_NONE);
+    }
+    while (total < 40) {
         assert_int_equal(bus_poll(b, &narrow, &r, &contract_err), ERR_NONE);
         contract_in_time(end, "rest");
         assert_true(r.bytes <= 1600 || r.count == 1);
