@@ -40,6 +40,7 @@ enum {
     SERVE_MS = 5,  /* how often reports are let in while records are waited for */
     POSITIONS_EVERY_MS = 20, /* of at-least-once */
     SERVE_MAX = 1000,
+    WAKE_EVERY_MS = 20, /* the client's fetcher */
     KNOWN_TOPICS = 64,
     KNOWN_MS = 5000,
 };
@@ -98,6 +99,7 @@ struct kbus {
 
     bool committing; /* at least once: positions are under way */
     int64_t commit_started_us, poll_ms, served_ms, handed_ms;
+    int64_t woken_ms;
     int64_t open_ms; /* when a poll last had room for more */
     uint64_t commits, aborts, gaps;
     int64_t commit_us;
@@ -653,6 +655,22 @@ static enum err_kind collect(struct kbus *b, const struct bus_limits *l, struct 
     return ERR_NONE;
 }
 
+/* Before 2.2 librdkafka sleeps for up to a second when it finds its queue full, whatever is taken
+   from the queue meanwhile. Any request to the partitions' leaders ends that: they are asked for the
+   ends, and the answer is not waited for. */
+static void wake_fetcher(struct kbus *b) {
+    int64_t now = now_ms();
+    bool more = false;
+    for (int32_t p = 0; p < b->share_count; p++)
+        more = more || (b->shares[p].mine && !b->shares[p].at_end);
+    if (!more || rd_kafka_version() >= 0x02020000 || now - b->woken_ms < WAKE_EVERY_MS) return;
+    b->woken_ms = now;
+    rd_kafka_topic_partition_list_t *ends = rd_kafka_topic_partition_list_copy(b->assigned);
+    for (int i = 0; i < ends->cnt; i++) ends->elems[i].offset = RD_KAFKA_OFFSET_END;
+    (void)rd_kafka_offsets_for_times(b->rk, ends, 0);
+    rd_kafka_topic_partition_list_destroy(ends);
+}
+
 static bool is_idle(const struct kbus *b) {
     if (!b->placed || b->polled.count || !pile_is_empty(&b->waiting)) return false;
     if (b->txns ? txn_busy(b->txns) : acks_are_busy(b)) return false;
@@ -687,6 +705,7 @@ static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, st
         if (b->parked && read_from_next(b, e)) return want_rewind(b, e);
         b->parked = false;
         if (collect(b, l, e) || commit_ends(b, e)) return e->kind;
+        if (b->placed && b->polled.count) wake_fetcher(b);
         b->open_ms = now_ms();
     } else if (now_ms() - b->open_ms >= ALIVE_AFTER_MS) {
         park(b);

@@ -302,7 +302,7 @@ rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_p
         {"isolation.level", committed_only ? "read_committed" : "read_uncommitted"},
         {"enable.auto.commit", "false"},
         {"enable.auto.offset.store", "false"},
-        {"auto.offset.reset", "earliest"},
+        {"auto.offset.reset", "error"},
         {"enable.partition.eof", "true"},
         {"fetch.wait.max.ms", "100"},
         {"fetch.error.backoff.ms", "50"},
@@ -319,6 +319,7 @@ rd_kafka_conf_t *kafka_follower_conf(struct kafka_link *link, const struct bus_p
     /* What the properties say of a stage's group and isolation does not concern a follower. */
     kafka_set(conf, "isolation.level", committed_only ? "read_committed" : "read_uncommitted");
     kafka_set(conf, "enable.auto.commit", "false");
+    kafka_set(conf, "auto.offset.reset", "error");
     return conf;
 }
 

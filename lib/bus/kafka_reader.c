@@ -2,7 +2,8 @@
  * kafka_reader.c: a topic followed without a group. All its partitions are assigned with explicit
  * positions; nothing is ever committed. On a read-committed handle the end of a partition is only
  * the last stable one, so the true end is asked of a second handle that reads everything and
- * consumes nothing.
+ * consumes nothing. An offset that is out of range means a topic that was made anew, or records that
+ * retention took: its partition is read again from where it begins now.
  */
 #include "lib/bus/reader.h"
 
@@ -20,8 +21,9 @@ struct reader {
     rd_kafka_t *rk, *ends; /* read committed, and for the true ends */
     char *topic;
     enum reader_from from;
-    int partitions; /* 0: not ready */
-    int64_t *next;  /* everything below was given out, or is not to be read */
+    bool ready;
+    int partitions; /* 0: was never ready */
+    int64_t *next;  /* everything below was given out, or is not to be read; -1: begin anew */
     int64_t *end;   /* as last asked */
     rd_kafka_message_t *held;
     struct header *headers;
@@ -76,7 +78,7 @@ static enum err_kind ask_end(struct reader *r, int p, int wait_ms, int64_t *begi
 enum err_kind reader_ready(struct reader *r, int wait_ms, struct err *e) {
     int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
     int count;
-    if (r->partitions) return ERR_NONE;
+    if (r->ready) return ERR_NONE;
     if (count_partitions(r, left_ms(deadline), &count, e)) return e->kind;
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(count);
     int64_t *next = mem_zeroed((size_t)count, sizeof *next);
@@ -84,7 +86,8 @@ enum err_kind reader_ready(struct reader *r, int wait_ms, struct err *e) {
     for (int p = 0; p < count && !e->kind; p++) {
         int64_t begin = 0, end = 0;
         (void)!ask_end(r, p, left_ms(deadline), &begin, &end, e);
-        next[p] = r->from == READER_END ? end : begin;
+        bool known = p < r->partitions && r->next[p] >= 0;
+        next[p] = known ? r->next[p] : !r->partitions && r->from == READER_END ? end : begin;
         rd_kafka_topic_partition_list_add(list, r->topic, p)->offset = next[p];
     }
     rd_kafka_resp_err_t code = e->kind ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_assign(r->rk, list);
@@ -99,6 +102,7 @@ enum err_kind reader_ready(struct reader *r, int wait_ms, struct err *e) {
     r->next = next;
     r->end = mem_zeroed((size_t)count, sizeof *r->end);
     r->partitions = count;
+    r->ready = true;
     return ERR_NONE;
 }
 
@@ -115,6 +119,12 @@ static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
         m->partition >= 0 && m->partition < r->partitions ? &r->next[m->partition] : NULL;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         if (next && m->offset > *next) *next = m->offset;
+    } else if (next && (m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
+                        m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
+        log_warn("%s[%d]: offset %lld is out of range; reading from where it begins", r->topic,
+                 m->partition, (long long)*next);
+        *next = -1;
+        r->ready = false;
     } else if (m->err) {
         kafka_again(&r->link, e, r->topic, m->err);
     } else if (next && m->offset >= *next) {
@@ -132,7 +142,7 @@ enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, boo
     if (reader_ready(r, wait_ms > CALL_MS ? wait_ms : CALL_MS, e)) return e->kind;
     err_clear(e);
     rd_kafka_message_t *m;
-    while (!e->kind && (m = rd_kafka_consumer_poll(r->rk, left_ms(deadline)))) {
+    while (!e->kind && r->ready && (m = rd_kafka_consumer_poll(r->rk, left_ms(deadline)))) {
         if (take(r, m, e)) {
             r->held = m;
             *out = kafka_record(m, r->topic, &r->headers);
