@@ -212,6 +212,58 @@ static void many_kills_lose_and_double_nothing(void **state) {
     contract_all_once(20000);
 }
 
+/* A topic of somebody else's that refuses a record: compacted, it takes none without a key. */
+static void topic_that_refuses_is_none(void **state) {
+    struct bus_conf conf = contract_begin(state, 1, 1);
+    struct bus_property compact = {"cleanup.policy", "compact"};
+    char name[100];
+    bool exists;
+    snprintf(name, sizeof name, "%s.compacted", contract_out);
+    struct admin_topic t = {
+        .name = name, .partitions = 1, .replicas = 1, .configs = &compact, .config_count = 1};
+    must(admin_create(admin, &t, 1, &contract_err));
+    contract_append(0, 5);
+    for (int i = 0; i < 2; i++) {
+        conf.delivery = i ? BUS_AT_LEAST_ONCE : BUS_EXACTLY_ONCE;
+        conf.instance = i ? "two" : "one";
+        struct bus *b = contract_open(&conf);
+        struct records r = contract_take(b, 5);
+        struct record out = {.topic = name, .value = BYTES("without a key"), .time_ms = -1};
+        assert_int_equal(bus_topic_exists(b, name, &exists, &contract_err), ERR_NONE);
+        assert_true(exists);
+        enum err_kind kind = bus_hand_over(b, &out, 1, &contract_err);
+        if (!kind) kind = bus_settle(b, -1, &contract_err);
+        assert_int_equal(kind, ERR_AGAIN);
+        contract_rewind(b);
+        assert_int_equal(bus_topic_exists(b, name, &exists, &contract_err), ERR_NONE);
+        assert_false(exists);
+        assert_int_equal(bus_topic_exists(b, contract_out, &exists, &contract_err), ERR_NONE);
+        assert_true(exists);
+        r = contract_take(b, 5);
+        if (i) assert_int_equal(contract_pass(b, &r), ERR_NONE);
+        bus_close(b);
+    }
+    contract_all_once(5);
+}
+
+/* Whoever polls on with full hands stays in the group, and then gets the rest. */
+static void full_hands_are_served(void **state) {
+    struct bus_conf conf = contract_begin(state, 1, 1);
+    contract_append(0, 50);
+    struct bus *b = contract_open(&conf);
+    struct records r = contract_take(b, 10);
+    uint64_t generation = r.generation;
+    for (int64_t end = clock_monotonic_us() + 9000000; clock_monotonic_us() < end;) {
+        assert_int_equal(contract_poll(b, 10, &r), ERR_NONE);
+        assert_true(r.full && r.count == 10 && r.generation == generation);
+        clock_sleep_ms(50);
+    }
+    assert_int_equal(contract_pass(b, &r), ERR_NONE);
+    contract_drain(&b, 1, 100);
+    bus_close(b);
+    contract_all_once(50);
+}
+
 static void missing_topic_is_said(void **state) {
     struct bus_conf conf = contract_begin(state, 1, 1);
     struct bus_limits l = {.max_records = 1, .max_bytes = 1, .wait_ms = 10};
@@ -282,6 +334,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS,
         cmocka_unit_test(refuses_properties_that_break_the_contract),
+        cmocka_unit_test(topic_that_refuses_is_none),
+        cmocka_unit_test(full_hands_are_served),
         cmocka_unit_test(missing_topic_is_said),
         cmocka_unit_test(absent_broker_is_said),
         cmocka_unit_test(many_kills_lose_and_double_nothing),
