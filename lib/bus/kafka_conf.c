@@ -462,13 +462,15 @@ enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, stru
             (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours};
         limits->count++;
     }
+    if (batch_size(r) > limits->list[i].bytes)
+        return err_bad(e, REASON_TOO_LONG,
+                       "a record of %zu bytes for %s, which takes %zu (max.message.bytes)",
+                       kafka_payload(r), r->topic, limits->list[i].bytes);
+    /* The limit may not be ours to see. */
     if (was_too_large(link, r, alone))
-        return err_bad(e, REASON_TOO_LONG, "a record of %zu bytes for %s: the broker refuses it",
+        return err_bad(e, REASON_TOO_LONG, "a record of %zu bytes for %s, which refuses it",
                        kafka_payload(r), r->topic);
-    if (batch_size(r) <= limits->list[i].bytes) return ERR_NONE;
-    return err_bad(e, REASON_TOO_LONG,
-                   "a record of %zu bytes for %s, which takes %zu (max.message.bytes)",
-                   kafka_payload(r), r->topic, limits->list[i].bytes);
+    return ERR_NONE;
 }
 
 void kafka_limits_free(struct kafka_limits *limits) {
