@@ -54,10 +54,10 @@ struct known {
 
 struct share {
     bool mine;
-    int64_t start; /* committed */
-    int64_t next;  /* the first offset that was not taken from the client yet */
-    int64_t done;  /* everything below has been polled by the caller, or is nothing to poll */
-    int64_t sent;  /* the position last handed over */
+    int64_t start;     /* committed */
+    int64_t next;      /* the first offset that was not taken from the client yet */
+    int64_t done;      /* everything below has been polled by the caller, or is nothing to poll */
+    int64_t sent;      /* the position last handed over */
     int64_t gaps_to;   /* everything below that retention took has been counted */
     int64_t beyond_ms; /* since when the committed position lies beyond the end; 0: it does not */
     bool at_end;       /* the end of partition has been seen, and nothing since */

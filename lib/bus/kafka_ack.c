@@ -14,7 +14,7 @@ enum { IN_FLIGHT = 64, ROOM_MS = 5000 };
 struct ticket {
     struct ticket *next;
     size_t outstanding;
-    bool alone; /* it is of one record */
+    bool alone;                                 /* it is of one record */
     rd_kafka_topic_partition_list_t *positions; /* NULL: forgotten */
 };
 

@@ -106,8 +106,8 @@ void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t byte
 bool kafka_refuses(struct kafka_link *link, const char *topic) {
     pthread_mutex_lock(&link->lock);
     struct kafka_refusal *x = find_refusal(link, topic);
-    bool yes = x && x->code != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
-               clock_monotonic_us() < x->until_us;
+    bool yes =
+        x && x->code != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && clock_monotonic_us() < x->until_us;
     pthread_mutex_unlock(&link->lock);
     return yes;
 }
