@@ -43,7 +43,7 @@ struct bus_conf {
     enum bus_delivery delivery;
     int lanes;           /* producers in turn, 1 or 2 */
     int64_t queue_bytes; /* what may wait in the client's receive queue; the sending queue takes as
-                            much */
+                            much, and 32 MiB at least */
     const struct bus_property *properties; /* passed to the client library as they are, last word */
     size_t property_count;
 };

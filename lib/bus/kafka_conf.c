@@ -23,7 +23,8 @@ enum {
     LOG_EVERY_MS = 10000,
     ASK_MS = 5000,
     BROKER_DEFAULT = 1048588,
-    REFUSED_MS = 60000, /* long enough to find the culprit among what is repeated */
+    SEND_LEAST = 32 << 20, /* of the sending queue: the largest record has to fit in */
+    REFUSED_MS = 60000,    /* long enough to find the culprit among what is repeated */
 };
 
 void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties,
@@ -267,6 +268,7 @@ rd_kafka_conf_t *kafka_conf_make(struct kafka_link *link, rd_kafka_type_t type,
 rd_kafka_conf_t *kafka_producer_conf(struct kafka_link *link, const struct bus_property *properties,
                                      size_t n, int64_t queue_bytes, int linger_ms, struct err *e) {
     char kbytes[32], linger[32];
+    if (queue_bytes < SEND_LEAST) queue_bytes = SEND_LEAST;
     snprintf(kbytes, sizeof kbytes, "%lld", (long long)(queue_bytes / 1024 + 1));
     snprintf(linger, sizeof linger, "%d", linger_ms);
     const struct bus_property defaults[] = {
@@ -397,12 +399,18 @@ static size_t batch_size(const struct record *r) {
     return 61 + 31 + kafka_payload(r) + 10 * r->header_count;
 }
 
-static size_t client_limit(rd_kafka_t *rk) {
+static size_t client_number(rd_kafka_t *rk, const char *name) {
     char text[32];
     size_t len = sizeof text;
-    if (rd_kafka_conf_get(rd_kafka_conf(rk), "message.max.bytes", text, &len) != RD_KAFKA_CONF_OK)
-        return 0;
+    if (rd_kafka_conf_get(rd_kafka_conf(rk), name, text, &len) != RD_KAFKA_CONF_OK) return 0;
     return strtoul(text, NULL, 10);
+}
+
+/* What is larger than the whole sending queue is never let in. */
+static size_t client_limit(rd_kafka_t *rk) {
+    size_t most = client_number(rk, "message.max.bytes");
+    size_t queue = client_number(rk, "queue.buffering.max.kbytes") * 1024;
+    return most < queue ? most : queue;
 }
 
 static size_t find_limit(rd_kafka_event_t *event, rd_kafka_resp_err_t *code) {
