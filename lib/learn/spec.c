@@ -10,41 +10,29 @@
 #include <string.h>
 
 #define AT(field) offsetof(struct spec, field)
-/* clang-format off: one field a line, as README.md has them */
+/* One field a line: README.md has them so, and a test compares. */
+/* clang-format off */
 const struct setting spec_settings[] = {
-    {"input.width", SETTING_INT, AT(width), "28", "pixels; images of another size are resized",
-     NULL, 1, 1024, 0},
+    {"input.width", SETTING_INT, AT(width), "28", "pixels; images of another size are resized", NULL, 1, 1024, 0},
     {"input.height", SETTING_INT, AT(height), "28", "pixels", NULL, 1, 1024, 0},
     {"input.channels", SETTING_INT, AT(channels), "1", "1 is grey, 3 is RGB", NULL, 1, 3, 0},
-    {"input.alpha", SETTING_CHOICE, AT(alpha), "white", "what transparent pixels stand before",
-     "white|black", 0, 0, 0},
-    {"network", SETTING_CHOICE, AT(network), "mlp", "which ready network learns", "mlp|cnn", 0, 0,
-     0},
-    {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1,
-     4096, 0},
-    {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s",
-     "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
-    {"train.passes", SETTING_REAL, AT(passes), "4",
-     "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
+    {"input.alpha", SETTING_CHOICE, AT(alpha), "white", "what transparent pixels stand before", "white|black", 0, 0, 0},
+    {"network", SETTING_CHOICE, AT(network), "mlp", "which ready network learns", "mlp|cnn", 0, 0, 0},
+    {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1, 4096, 0},
+    {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s", "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
+    {"train.passes", SETTING_REAL, AT(passes), "4", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
     {"train.minibatch", SETTING_INT, AT(minibatch), "64", "images in a step", NULL, 1, 4096, 0},
     {"train.rate", SETTING_REAL, AT(rate), "0.05", "learning rate", NULL, 1e-6, 10, 0},
     {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum", NULL, 0, 0.999, 0},
     {"train.decay", SETTING_REAL, AT(decay), "0.0001", "weight decay", NULL, 0, 1, 0},
     {"train.smoothing", SETTING_REAL, AT(smoothing), "0.02", "label smoothing", NULL, 0, 0.5, 0},
-    {"train.average", SETTING_REAL, AT(average), "0.998",
-     "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
-    {"train.fresh", SETTING_REAL, AT(fresh), "0.25",
-     "share of a step's images that are new; the rest are drawn from all before", NULL, 0.01, 1, 0},
-    {"evaluation.share", SETTING_REAL, AT(eval_share), "0.05",
-     "share of the images that is held out, by hash of the id", NULL, 0, 0.9, 0},
-    {"evaluation.most", SETTING_INT, AT(eval_most), "2000", "images to judge a version on, at most",
-     NULL, 0, 1e6, 0},
-    {"keep.images", SETTING_INT, AT(keep_images), "1000000",
-     "images kept in the store, oldest out first; 0 is all", NULL, 0, 1e12, 0},
-    {"keep.age", SETTING_TIME, AT(keep_age_ms), "0s", "how long an image is kept; 0 is for ever",
-     NULL, 0, 0, 0},
-    {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights are kept", NULL,
-     2, 1e6, 0},
+    {"train.average", SETTING_REAL, AT(average), "0.998", "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
+    {"train.fresh", SETTING_REAL, AT(fresh), "0.25", "share of a step's images that are new; the rest are drawn from all before", NULL, 0.01, 1, 0},
+    {"evaluation.share", SETTING_REAL, AT(eval_share), "0.05", "share of the images that is held out, by hash of the id", NULL, 0, 0.9, 0},
+    {"evaluation.most", SETTING_INT, AT(eval_most), "2000", "images to judge a version on, at most", NULL, 0, 1e6, 0},
+    {"keep.images", SETTING_INT, AT(keep_images), "1000000", "images kept in the store, oldest out first; 0 is all", NULL, 0, 1e12, 0},
+    {"keep.age", SETTING_TIME, AT(keep_age_ms), "0s", "how long an image is kept; 0 is for ever", NULL, 0, 0, 0},
+    {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights are kept", NULL, 2, 1e6, 0},
     {0}};
 /* clang-format on */
 

@@ -55,7 +55,7 @@ static const struct setting common_settings[] = {
      "most records of one hand-over; 0 is the stage's own bound", NULL, 0, 1e6},
     {"max-bytes", SETTING_SIZE, AT(max_bytes), "0",
      "most bytes of one hand-over; 0 is the stage's own bound", NULL, 0, 1 << 30},
-    {"queue-size", SETTING_SIZE, AT(queue_bytes), "16M",
+    {"queue-size", SETTING_SIZE, AT(queue_bytes), "6M",
      "what may wait in the receive queue, and as much again in the sending queue", NULL, 1 << 16,
      1 << 30},
     {"drain-time", SETTING_TIME, AT(drain_ms), "8s",
