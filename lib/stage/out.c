@@ -131,7 +131,7 @@ enum err_kind out_reply(struct out *o, struct bytes topic, enum topic usual, str
         return err_bad(e, REASON_REPLY_TOPIC, "the setting reply-topics does not allow %.100s",
                        name);
     if (bus_topic_exists(o->bus, name, &exists, e)) return e->kind;
-    if (!exists) return err_bad(e, REASON_REPLY_TOPIC, "there is no topic %.100s", name);
+    if (!exists) return err_bad(e, REASON_REPLY_TOPIC, "no topic %.100s takes our records", name);
     if (out_event(o, usual, key, value, ev, from, e)) return e->kind;
     o->list[o->count - 1].topic = name;
     o->tally.outputs[output_of(o->stage, usual)]--;
