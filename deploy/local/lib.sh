@@ -211,7 +211,7 @@ redis_start() {
     local dir=$1 port=$2
     mkdir -p "$dir"
     proc_start redis redis-server --bind 127.0.0.1 --port "$port" --dir "$dir" --save '' --daemonize no \
-        --appendonly yes --appendfsync everysec --maxmemory-policy noeviction
+        --appendonly yes --appendfsync everysec --auto-aof-rewrite-min-size 512mb --maxmemory-policy noeviction
     proc_ready redis 60 redis_answers "$port"
 }
 
