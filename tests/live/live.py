@@ -184,9 +184,10 @@ class Lag:
 
 
 class Fleet:
-    """Topics, and one worker of each stage, or of those named. `models` is the content of the specs' file."""
+    """Topics, and one worker of each stage, or of those named. `models` is the content of the specs' file,
+    `own` the settings of single stages."""
 
-    def __init__(self, stages=tuple(STAGES), models=None, name="live", **settings):
+    def __init__(self, stages=tuple(STAGES), models=None, name="live", own=None, **settings):
         self.prefix = f"{name}-{uuid.uuid4().hex[:6]}."
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=self.prefix))
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
@@ -203,7 +204,7 @@ class Fleet:
         atexit.register(self.kill)  # whatever happens, nothing is left running
         self.command("topics", "create")
         for stage in stages:
-            self.workers[stage] = Worker(self, stage).start()
+            self.workers[stage] = Worker(self, stage, **(own or {}).get(stage, {})).start()
         for worker in self.workers.values():
             wait_for(f"{worker.name} to be ready", 30, worker.ready)
 
