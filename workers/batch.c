@@ -1,7 +1,7 @@
 /*
  * batch: images.stored -> batches. The runtime collects stored images until one model has enough of
- * them or its oldest has waited long enough (the model's spec says). Then all that is collected
- * becomes manifests, one a model, more for a model with more than its count; a small one does no
+ * them here or its oldest has waited long enough (the model's spec says). Then all that is collected
+ * becomes manifests: one a model, several for a model with more than its count. A small one does no
  * harm, train joins those that wait. So nothing is held from call to call.
  *
  * How it fails: it holds nothing but a tally of what is collected, which a rewind clears. The
@@ -10,7 +10,6 @@
  * message that cannot be read goes to the dead letters.
  */
 #include "lib/base/clock.h"
-#include "lib/base/hash.h"
 #include "lib/learn/spec.h"
 #include "lib/stage/stage.h"
 
@@ -72,36 +71,15 @@ static bool enough(void *state, const struct record *in, size_t n, int64_t waite
     return false;
 }
 
-/* An image to batch, and the record that brought it. */
-struct pick {
-    struct stored image;
-    const struct record *from;
-};
-
-/* The records that bring the images name the batch: each is in one committed batch only, so no two
-   batches have one id, and a repetition of the same batch has the same. */
-static struct bytes name_batch(struct bytes model, const struct pick *const *picks, size_t n,
-                               struct out *out) {
-    struct buf text = {0};
-    char *id = arena_alloc(out_arena(out), HASH_HEX + 1);
-    buf_printf(&text, "%s %.*s", stage_cluster(out), (int)model.len, (const char *)model.data);
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&text, " %s/%d/%lld@%lld", picks[i]->from->topic, picks[i]->from->partition,
-                   (long long)picks[i]->from->offset, (long long)picks[i]->from->time_ms);
-    struct hash h = hash_of(buf_bytes(&text));
-    hash_hex(&h, HASH_LEN, id);
-    buf_free(&text);
-    return bytes_of(id);
-}
-
-static enum err_kind send_manifest(struct bytes model, const struct pick *const *picks, size_t n,
-                                   struct out *out, struct err *e) {
-    struct manifest m = {
-        .model = model, .batch = name_batch(model, picks, n, out), .image_count = n};
+/* The records that bring the images name the batch: each is in one committed batch only. */
+static enum err_kind send_manifest(struct bytes model, const struct stored *const *images,
+                                   const struct record *const *from, size_t n, struct out *out,
+                                   struct err *e) {
+    struct manifest m = {.model = model, .batch = out_name(out, from, n), .image_count = n};
     struct buf json = {0};
     m.images = arena_alloc(out_arena(out), n * sizeof *m.images);
     for (size_t i = 0; i < n; i++) {
-        const struct stored *im = &picks[i]->image;
+        const struct stored *im = images[i];
         m.images[i] = (struct manifest_image){im->row, im->revision, im->label, im->split};
     }
     manifest_encode(&m, &json);
@@ -115,49 +93,49 @@ static enum err_kind send_manifest(struct bytes model, const struct pick *const 
     return kind;
 }
 
-/* The images of one model, in manifests of at most its count and of a weight that a broker takes.
- */
-static enum err_kind batch_model(struct batch *b, struct bytes model, const struct pick *list,
-                                 size_t n, struct out *out, struct err *e) {
+/* The images of one model, in manifests of at most its count and of a weight that a broker takes. list (n)
+   is what each record brought; without a row there is nothing to batch. */
+static enum err_kind batch_model(struct batch *b, struct bytes model, const struct stored *list,
+                                 const struct record *in, size_t n, struct out *out,
+                                 struct err *e) {
     size_t most = (size_t)specs_of(b->specs, model)->batch_count, count = 0, bytes = 0;
-    const struct pick **picks = arena_alloc(out_arena(out), n * sizeof *picks);
+    const struct stored **images = arena_alloc(out_arena(out), n * sizeof *images);
+    const struct record **from = arena_alloc(out_arena(out), n * sizeof *from);
     for (size_t i = 0; i < n; i++) {
-        if (!bytes_equal(list[i].image.model, model)) continue;
-        picks[count++] = &list[i];
-        bytes += MANIFEST_IMAGE_BYTES + 2 * list[i].image.label.len;
+        if (!list[i].row.data || !bytes_equal(list[i].model, model)) continue;
+        images[count] = &list[i];
+        from[count++] = &in[i];
+        bytes += MANIFEST_IMAGE_BYTES + 2 * list[i].label.len;
         if (count < most && bytes < MANIFEST_BYTES) continue;
-        if (send_manifest(model, picks, count, out, e)) return e->kind;
+        if (send_manifest(model, images, from, count, out, e)) return e->kind;
         count = bytes = 0;
     }
-    return count ? send_manifest(model, picks, count, out, e) : ERR_NONE;
+    return count ? send_manifest(model, images, from, count, out, e) : ERR_NONE;
 }
 
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
                             struct err *e) {
-    struct batch *b = state;
     struct arena *a = out_arena(out);
-    struct pick *list = arena_alloc(a, n * sizeof *list);
+    struct stored *list = arena_alloc(a, n * sizeof *list);
     struct bytes *models = arena_alloc(a, n * sizeof *models);
-    size_t count = 0, model_count = 0;
-    rewind_(b); /* what is collected ends here */
+    size_t model_count = 0;
+    rewind_(state); /* what is collected ends here */
     for (size_t i = 0; i < n; i++) {
-        struct stored *image = &list[count].image;
         err_clear(e);
-        list[count].from = &in[i];
-        if (stored_decode(in[i].value, a, image, e)) {
+        bool bad = stored_decode(in[i].value, a, &list[i], e);
+        if (bad) {
             out_dead_letter(out, &in[i], e);
-        } else if (!image->label.data) {
+        } else if (!list[i].label.data) {
             stage_count(out, "unlabelled", 1);
         } else {
-            size_t k = 0;
-            while (k < model_count && !bytes_equal(models[k], image->model)) k++;
-            if (k == model_count) models[model_count++] = image->model;
-            count++;
+            bytes_enter(models, &model_count, list[i].model);
+            continue;
         }
+        list[i].row = (struct bytes){0};
     }
     err_clear(e);
     for (size_t k = 0; k < model_count; k++)
-        if (batch_model(b, models[k], list, count, out, e)) return e->kind;
+        if (batch_model(state, models[k], list, in, n, out, e)) return e->kind;
     return ERR_NONE;
 }
 

@@ -2,74 +2,36 @@
  * deploy: models.trained -> models.deployed. Judges the newest version of a model against the one
  * in service, both on the same held-out images, and promotes it unless it is worse. What it writes
  * says which version predict must serve now and why; older versions that waited meanwhile are
- * passed over. Weights of versions that the spec does not keep any more are removed from Redis,
+ * passed over, unless the newest cannot be judged. Weights of versions that the spec does not keep any more are removed from Redis,
  * never those that serve or did until now.
  *
  * How it fails: models.deployed is its only state. The runtime reads it to its end before each
  * call, so after a crash, or on another instance, the champion is the one that was committed, never
  * one that was only meant; a version that was judged already is passed over. A version whose
  * artifacts are gone or damaged goes to the dead letters and the champion stays; a champion whose
- * weights are gone gives way.
+ * weights are gone gives way. With Redis away the runtime repeats the versions.
  */
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/learn/champions.h"
 #include "lib/learn/judge.h"
+#include "lib/learn/tables.h"
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 struct deploy {
-    const char *models, *redis_url;
-    struct specs *specs;
-    struct redis *redis;
-    struct registry *registry;
-    struct images *images;
-    struct slot *slots; /* the latest models.deployed message of every model */
-    size_t slot_count;
+    struct tables tables;
+    struct champions champions;
 };
 
-struct slot {
-    char model[EVENT_MODEL_MAX + 1];
-    struct buf message; /* empty: nothing is deployed */
-};
-
-static const struct setting settings[] = {
-    SPEC_SETTING(struct deploy, models), REDIS_SETTING(struct deploy, redis_url), {0}};
+static const struct setting settings[] = {TABLES_SETTINGS(struct deploy, tables), {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
-    struct deploy *d = state;
-    if (!d->specs && !(d->specs = specs_load(d->models, e))) return e->kind;
-    if (!d->redis && !(d->redis = redis_open(&(struct redis_conf){.url = d->redis_url}, e)))
-        return e->kind;
-    if (!d->registry) d->registry = registry_open(d->redis, topics_prefix_now());
-    if (!d->images) d->images = images_open(d->redis, topics_prefix_now());
-    return images_check(d->images, e);
-}
-
-static struct buf *latest_of(struct deploy *d, struct bytes model) {
-    for (size_t i = 0; i < d->slot_count; i++)
-        if (bytes_is(model, d->slots[i].model)) return &d->slots[i].message;
-    d->slots = mem_resize(d->slots, (d->slot_count + 1) * sizeof *d->slots);
-    struct slot *slot = &d->slots[d->slot_count++];
-    *slot = (struct slot){0};
-    memcpy(slot->model, model.data, model.len);
-    return &slot->message;
+    return tables_open(&((struct deploy *)state)->tables, e);
 }
 
 static enum err_kind on_update(void *state, const struct record *r, struct err *e) {
-    if (!event_model_is_valid(r->key))
-        return err_bad(e, REASON_BAD_MODEL, "a record whose key names no model");
-    struct arena a = {0};
-    struct deployed m;
-    bool bad = r->value.data && deployed_decode(r->value, &a, &m, e);
-    arena_free(&a);
-    if (bad) return e->kind; /* passed over: the last good one stays */
-    struct buf *latest = latest_of(state, r->key);
-    buf_clear(latest);
-    if (r->value.data) buf_add(latest, r->value.data, r->value.len);
-    return ERR_NONE;
+    return champions_update(&((struct deploy *)state)->champions, r, e);
 }
 
 static enum err_kind still(void *out, struct err *e) {
@@ -79,22 +41,22 @@ static enum err_kind still(void *out, struct err *e) {
 static enum err_kind judge(struct deploy *d, const struct record *r, const struct trained *m,
                            struct out *out, struct err *e) {
     struct arena *a = out_arena(out);
-    struct deployed was = {0}, now;
-    if (!event_model_is_valid(m->model))
-        return err_bad(e, REASON_BAD_MODEL, "the message names no model");
-    struct buf *latest = latest_of(d, m->model), json = {0};
-    if (latest->len && deployed_decode(buf_bytes(latest), a, &was, e))
-        return err_in(e, "models.deployed");
+    struct registry *registry = d->tables.registry;
+    struct deployed was, now;
+    struct buf json = {0};
+    if (champions_find(&d->champions, m->model, a, &was, e)) return e->kind;
     /* Judged already. A lower number that was trained later is from a registry that began anew. */
     if (m->version <= was.judged && m->time_ms <= was.time_ms) {
         stage_count(out, "passed_over", 1);
         return ERR_NONE;
     }
-    if (judge_challenger(d->registry, d->images, m, &was, &(struct alive){still, out}, a, &now, e))
+    if (judge_challenger(registry, d->tables.images, m, &was, &(struct alive){still, out}, a, &now,
+                         e))
         return e->kind;
     now.time_ms = clock_now_ms();
-    int64_t keep = specs_of(d->specs, m->model)->keep_versions;
-    if (registry_prune(d->registry, m->model, now.judged - keep, now.version, was.version, e))
+    /* Before the commit: neither the champion until now nor the next one is touched. */
+    int64_t keep = specs_of(d->tables.specs, m->model)->keep_versions;
+    if (registry_prune(registry, m->model, now.judged - keep, now.version, was.version, e))
         return e->kind;
 
     deployed_encode(&now, &json);
@@ -145,12 +107,8 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
 
 static void close_(void *state) {
     struct deploy *d = state;
-    for (size_t i = 0; i < d->slot_count; i++) buf_free(&d->slots[i].message);
-    free(d->slots);
-    images_close(d->images);
-    registry_close(d->registry);
-    redis_close(d->redis);
-    specs_free(d->specs);
+    champions_free(&d->champions);
+    tables_close(&d->tables);
 }
 
 static const struct stage deploy = {

@@ -14,38 +14,27 @@
  */
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
-#include "lib/image/resize.h"
+#include "lib/image/tensor.h"
 #include "lib/learn/served.h"
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
 
-#include <stdlib.h>
-
 enum { SLICE = 256 }; /* images of one forward pass: what a model needs in memory is bounded */
 
 struct predict {
     const char *redis_url;
-    int64_t max_pixels;
+    struct tensor_reader reader;
     struct served_models *models;
-    struct image_limits limits;
-    struct image image; /* used again for every request */
 };
 
 static const struct setting settings[] = {
-    REDIS_SETTING(struct predict, redis_url),
-    {"max-pixels", SETTING_INT, offsetof(struct predict, max_pixels), "16777216",
-     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9,
-     0},
-    {0}};
+    REDIS_SETTING(struct predict, redis_url), TENSOR_SETTINGS(struct predict, reader), {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
     struct predict *p = state;
-    p->limits = image_default_limits;
-    p->limits.max_pixels = p->max_pixels;
-    if (!p->models && !(p->models = served_open(p->redis_url, topics_prefix_now(), SLICE, e)))
-        return e->kind;
-    return ERR_NONE;
+    p->models = served_open(p->redis_url, topics_prefix_now(), SLICE, e);
+    return p->models ? ERR_NONE : e->kind;
 }
 
 static enum err_kind on_update(void *state, const struct record *r, struct err *e) {
@@ -70,8 +59,9 @@ static enum err_kind accept(struct predict *p, const struct record *r, struct ou
     struct served *by = served_find(p->models, q->ev.model, e);
     if (!by) return e->kind;
     const struct net_spec *net = net_spec(by->model.net);
-    if (image_decode(r->value, net->channels, by->alpha, &p->limits, &p->image, e)) return e->kind;
-    image_fit(&p->image, net->width, net->height, by->x + (size_t)by->waiting * by->size);
+    if (tensor_read(&p->reader, r->value, net->width, net->height, net->channels, by->alpha,
+                    by->x + (size_t)by->waiting * by->size, e))
+        return e->kind;
     q->at = by->waiting++;
     q->by = by;
     return ERR_NONE;
@@ -79,32 +69,19 @@ static enum err_kind accept(struct predict *p, const struct record *r, struct ou
 
 static struct result result_of(const struct request *q) {
     struct result m = {.id = q->ev.id, .model = q->ev.model};
-    if (!q->by) {
+    if (q->by) {
+        served_answer(q->by, q->at, &m);
+    } else {
         m.reason = bytes_of(reason_code(q->why.reason));
         m.text = bytes_of(q->why.text);
-        return m;
     }
-    const struct served *by = q->by;
-    const float *prob = by->prob + (size_t)q->at * by->classes;
-    int best = 0;
-    for (int k = 1; k < by->classes; k++)
-        if (prob[k] > prob[best]) best = k;
-    m.version = by->version;
-    m.artifact = bytes_of(by->artifact);
-    m.label = bytes_of(by->model.labels[best]);
-    m.probability = (double)prob[best];
-    m.labels = (const char *const *)by->model.labels;
-    m.probabilities = prob;
-    m.label_count = (size_t)by->classes;
     return m;
 }
 
-/* To the topic that the request names; where that is not allowed, an error result to the usual one.
-   The event's id is the request's place in its topic: the same however often it is repeated. */
-static enum err_kind answer(const struct record *r, struct request *q, struct buf *json,
-                            struct out *out, struct err *e) {
-    struct bytes reply =
-        q->why.reason == REASON_REPLY_TOPIC ? (struct bytes){0} : event_reply_to(r);
+/* To the topic `reply` (absent: the usual one); where that is not allowed, an error result to the usual
+   one. The event's id is the request's place in its topic: the same however often it is repeated. */
+static enum err_kind answer(const struct record *r, struct request *q, struct bytes reply,
+                            struct buf *json, struct out *out, struct err *e) {
     struct result m = result_of(q);
     buf_clear(json);
     result_encode(&m, json);
@@ -121,7 +98,7 @@ static enum err_kind answer(const struct record *r, struct request *q, struct bu
         reply.data) {
         q->by = NULL;
         q->why = *e;
-        return answer(r, q, json, out, e);
+        return answer(r, q, (struct bytes){0}, json, out, e);
     }
     if (!e->kind) stage_count(out, q->by ? "answered" : "error_results", 1);
     return e->kind;
@@ -135,11 +112,14 @@ static enum err_kind answer_slice(struct predict *p, const struct record *in, si
         list[i] = (struct request){0};
         err_clear(e);
         if (stage_alive(out, e)) break; /* a large image takes its time */
-        if (accept(p, &in[i], out, &list[i], e)) list[i].why = *e;
+        if (!accept(p, &in[i], out, &list[i], e)) continue;
+        if (e->kind != ERR_BAD) break;
+        list[i].why = *e;
+        err_clear(e);
     }
     served_run(p->models);
-    if (e->kind == ERR_BAD) err_clear(e);
-    for (size_t i = 0; i < n && !e->kind; i++) (void)!answer(&in[i], &list[i], &json, out, e);
+    for (size_t i = 0; i < n && !e->kind; i++)
+        (void)!answer(&in[i], &list[i], event_reply_to(&in[i]), &json, out, e);
     buf_free(&json);
     return e->kind;
 }
@@ -160,14 +140,14 @@ static void refuse(void *state, const struct record *r, const struct err *why, s
     (void)state;
     (void)!event_read(r, out_arena(out), &q.ev, &ignored);
     err_clear(&ignored);
-    if (answer(r, &q, &json, out, &ignored))
+    if (answer(r, &q, event_reply_to(r), &json, out, &ignored))
         log_error("no error result for a refused request: %s", ignored.text);
     buf_free(&json);
 }
 
 static void close_(void *state) {
     struct predict *p = state;
-    image_free(&p->image);
+    tensor_reader_free(&p->reader);
     served_close(p->models);
 }
 

@@ -1,16 +1,15 @@
 /*
  * preprocess: images -> images.prepared. An image file becomes the tensor that its model's spec
- * asks for: decoded, turned to grey or RGB, brought to the model's size. The key becomes the
+ * asks for: decoded, turned to grey or RGB, brought to the model's size. The output's key is the
  * image's id, so that from here on all that happens to one image happens in one partition, in
  * order. A model without a spec has the default one; the event's attributes (id, model, label, file
  * name, time) travel on.
  *
  * How it fails: a file that is no PNG, is damaged or over the limits, and an event with an unusable
- * id, label, model name or time, goes to the dead letters with the reason. It keeps nothing, so
- * after a crash what was not committed is simply done again.
+ * id, label, model name or time, goes to the dead letters with the reason. It keeps nothing, and
+ * outputs and positions commit together, so after a crash what was not committed is done again.
  */
-#include "lib/image/png.h"
-#include "lib/image/resize.h"
+#include "lib/image/tensor.h"
 #include "lib/learn/spec.h"
 #include "lib/stage/stage.h"
 
@@ -18,24 +17,16 @@ enum { MOST_OUT = 16 << 20 }; /* bytes of tensors in one call */
 
 struct preprocess {
     const char *models;
-    int64_t max_pixels;
     struct specs *specs;
-    struct image_limits limits;
-    struct image image; /* used again for every file, as is the tensor */
-    struct buf tensor;
+    struct tensor_reader reader;
+    struct buf tensor; /* used again for every file */
 };
 
 static const struct setting settings[] = {
-    SPEC_SETTING(struct preprocess, models),
-    {"max-pixels", SETTING_INT, offsetof(struct preprocess, max_pixels), "16777216",
-     "pixels of an image, at most; larger ones are refused before they are unpacked", NULL, 1, 1e9,
-     0},
-    {0}};
+    SPEC_SETTING(struct preprocess, models), TENSOR_SETTINGS(struct preprocess, reader), {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
     struct preprocess *p = state;
-    p->limits = image_default_limits;
-    p->limits.max_pixels = p->max_pixels;
     p->specs = specs_load(p->models, e);
     return p->specs ? ERR_NONE : e->kind;
 }
@@ -47,14 +38,13 @@ static enum err_kind prepare(struct preprocess *p, const struct record *r, struc
     if (event_read(r, a, &ev, e)) return e->kind;
     const struct spec *spec = specs_of(p->specs, ev.model);
     int width = (int)spec->width, height = (int)spec->height, channels = (int)spec->channels;
-    if (image_decode(r->value, channels, spec->alpha ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE,
-                     &p->limits, &p->image, e))
-        return e->kind;
-
     buf_clear(&p->tensor);
     buf_reserve(&p->tensor, (size_t)height * width * channels);
     p->tensor.len = (size_t)height * width * channels;
-    image_fit(&p->image, width, height, (uint8_t *)p->tensor.data);
+    if (tensor_read(&p->reader, r->value, width, height, channels,
+                    spec->alpha ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE, (uint8_t *)p->tensor.data,
+                    e))
+        return e->kind;
     ev.shape = bytes_of(arena_printf(a, "%d,%d,%d", height, width, channels));
     return out_event(out, IMAGES_PREPARED, ev.id, buf_bytes(&p->tensor), &ev, r, e);
 }
@@ -74,14 +64,14 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
 }
 
 /* A small file may be a large tensor: what one call gives out stays within some memory. */
-static size_t most(const void *state) {
-    size_t fit = MOST_OUT / specs_largest(((const struct preprocess *)state)->specs);
-    return fit ? fit : 1;
+static size_t fit(const void *state) {
+    size_t count = MOST_OUT / specs_largest(((const struct preprocess *)state)->specs);
+    return count ? count : 1;
 }
 
 static void close_(void *state) {
     struct preprocess *p = state;
-    image_free(&p->image);
+    tensor_reader_free(&p->reader);
     buf_free(&p->tensor);
     specs_free(p->specs);
 }
@@ -92,7 +82,7 @@ static const struct stage preprocess = {
     .in = IMAGES,
     .out = {IMAGES_PREPARED},
     .max_records = 4096,
-    .most = most,
+    .most = fit,
     .max_bytes = 16 << 20,
     .overlap = true,
     .settings = settings,

@@ -1,68 +1,35 @@
 /*
  * store: images.prepared -> images.stored. Each image becomes a row in Redis (label, time, file
  * name, pixels) and a message that says which row, which revision, and whether it is for training
- * or evaluation. The table is kept to the size and age that the model's spec says: rows that are
- * too old go.
+ * or evaluation. The table is kept to the size and age that the model's spec says: the
+ * oldest rows go.
  *
  * How it fails: Redis cannot be undone, so every write carries the coordinates of the record that
  * caused it. After a crash the same record is a replay: it is written and answered as the first
- * time. The same pixels and label under a known id once more are a duplicate: dropped and counted.
+ * time. The same pixels and label under the same model,
+ * source and id once more are a duplicate: dropped and counted.
  * Other pixels or another label are a revision: it replaces the row and is passed on. An unusable
  * event, or a tensor whose size is not its shape's, goes to the dead letters. With Redis away the
  * runtime takes the records again, so nothing is lost.
  */
-#include "lib/base/clock.h"
-#include "lib/learn/images.h"
+#include "lib/learn/tables.h"
 #include "lib/stage/stage.h"
 
-#include <stdlib.h>
-
 struct store {
-    const char *models, *redis_url;
-    struct specs *specs;
-    struct redis *redis;
-    struct images *images;
+    struct tables tables;
 };
 
-static const struct setting settings[] = {
-    SPEC_SETTING(struct store, models), REDIS_SETTING(struct store, redis_url), {0}};
+static const struct setting settings[] = {TABLES_SETTINGS(struct store, tables), {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
-    struct store *s = state;
-    if (!s->specs && !(s->specs = specs_load(s->models, e))) return e->kind;
-    if (!s->redis && !(s->redis = redis_open(&(struct redis_conf){.url = s->redis_url}, e)))
-        return e->kind;
-    if (!s->images) s->images = images_open(s->redis, topics_prefix_now());
-    return images_check(s->images, e);
-}
-
-/* Where the record stood first: one that comes back from the dead letters has it in its headers, and is a replay
-   if its row was written before it was refused. */
-static void origin_of(const struct record *r, struct out *out, struct image_put *put) {
-    struct bytes cluster = record_header(r, "dlq.cluster"), topic = record_header(r, "dlq.topic"),
-                 partition = record_header(r, "dlq.partition"),
-                 offset = record_header(r, "dlq.offset"),
-                 time = record_header(r, "dlq.record-time");
-    struct err ignored = {0};
-    put->cluster = stage_cluster(out);
-    put->topic = r->topic;
-    put->partition = r->partition;
-    put->offset = r->offset;
-    put->record_ms = r->time_ms;
-    if (!bytes_is(topic, r->topic) || !cluster.data || !partition.data || !offset.data ||
-        clock_parse(time, &put->record_ms, &ignored))
-        return;
-    put->cluster = arena_text(out_arena(out), cluster);
-    put->partition = (int32_t)strtol(arena_text(out_arena(out), partition), NULL, 10);
-    put->offset = strtoll(arena_text(out_arena(out), offset), NULL, 10);
+    return tables_open(&((struct store *)state)->tables, e);
 }
 
 /* The record as the row that it asks for. */
 static enum err_kind row_of(const struct record *r, struct out *out, struct image_put *put,
                             struct err *e) {
     struct event ev;
-    *put = (struct image_put){0};
-    origin_of(r, out, put);
+    *put = (struct image_put){.from = out_origin(out, r)};
     struct image_row *row = &put->row;
     if (event_read(r, out_arena(out), &ev, e)) return e->kind;
     if (event_shape(ev.shape, &row->height, &row->width, &row->channels, e)) return e->kind;
@@ -81,14 +48,15 @@ static enum err_kind row_of(const struct record *r, struct out *out, struct imag
 
 /* What happens to one call's images. */
 struct call {
-    struct store *store;
-    const struct record *const *from; /* the record of each put */
+    struct tables *tables;
+    const struct record *const *records; /* of each put */
     const struct image_put *puts;
     struct out *out;
     struct buf json;
 };
 
-/* Counts an image that is in the table now, and tells of it unless it was there already. */
+/* Counts an image that is in the table now, and tells of it; also of a replay, whose first telling was
+   not committed; not of a duplicate. */
 static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e) {
     static const char *const counter[] = {[IMAGE_STORED] = "stored",
                                           [IMAGE_REPLAYED] = "replays",
@@ -110,7 +78,7 @@ static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e)
             .model = row->model,
             .label = row->label,
             .pixels = bytes_of(pixels),
-            .split = images_split(put->name, specs_of(c->store->specs, row->model)->eval_share)},
+            .split = images_split(put->name, specs_of(c->tables->specs, row->model)->eval_share)},
         &c->json);
     struct event ev = {.id = row->id,
                        .source = row->source,
@@ -119,22 +87,22 @@ static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e)
                        .label = row->label,
                        .time_ms = row->time_ms};
     return out_event(c->out, IMAGES_STORED, row->id, buf_bytes(&c->json), &ev,
-                     c->from[put - c->puts], e);
+                     c->records[put - c->puts], e);
 }
 
-/* What the spec of each model among the puts does not keep goes, oldest first. Usually they are of
-   one model, or a few in turn: looking back some puts spares most calls, and one too many does no
-   harm. */
-static enum err_kind keep(struct store *s, const struct image_put *puts, size_t n, struct out *out,
+/* What the spec of each model among the puts does not keep goes, oldest first. Ages count up to the
+   time of the model's first record here, not up to now: working off a backlog does not empty the
+   table. */
+static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t n, struct out *out,
                           struct err *e) {
+    struct bytes *models = arena_alloc(out_arena(out), n * sizeof *models);
+    size_t model_count = 0;
     for (size_t i = 0; i < n; i++) {
-        bool seen = false;
-        for (size_t k = i > 8 ? i - 8 : 0; k < i && !seen; k++)
-            seen = bytes_equal(puts[k].row.model, puts[i].row.model);
-        int64_t removed = 0;
-        if (seen) continue;
+        size_t known = model_count;
         struct bytes model = puts[i].row.model;
-        if (images_keep(s->images, model, specs_of(s->specs, model), puts[i].record_ms, &removed,
+        int64_t removed = 0;
+        if (bytes_enter(models, &model_count, model) < known) continue; /* once a model */
+        if (images_keep(t->images, model, specs_of(t->specs, model), puts[i].from.time_ms, &removed,
                         e))
             return e->kind;
         stage_count(out, "evicted", (uint64_t)removed);
@@ -144,31 +112,28 @@ static enum err_kind keep(struct store *s, const struct image_put *puts, size_t 
 
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
                             struct err *e) {
-    struct store *s = state;
+    struct tables *t = &((struct store *)state)->tables;
     struct arena *a = out_arena(out);
     struct image_put *puts = arena_alloc(a, n * sizeof *puts);
-    const struct record **from = arena_alloc(a, n * sizeof *from);
+    const struct record **records = arena_alloc(a, n * sizeof *records);
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         err_clear(e);
-        from[count] = &in[i];
+        records[count] = &in[i];
         if (row_of(&in[i], out, &puts[count], e))
             out_dead_letter(out, &in[i], e);
         else
             count++;
     }
     err_clear(e);
-    struct call c = {.store = s, .from = from, .puts = puts, .out = out};
-    if (!images_put(s->images, puts, count, tell, &c, e)) (void)!keep(s, puts, count, out, e);
+    struct call c = {.tables = t, .records = records, .puts = puts, .out = out};
+    if (!images_put(t->images, puts, count, tell, &c, e)) (void)!keep(t, puts, count, out, e);
     buf_free(&c.json);
     return e->kind;
 }
 
 static void close_(void *state) {
-    struct store *s = state;
-    images_close(s->images);
-    redis_close(s->redis);
-    specs_free(s->specs);
+    tables_close(&((struct store *)state)->tables);
 }
 
 static const struct stage store = {

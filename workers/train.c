@@ -1,7 +1,7 @@
 /*
- * train: batches -> models.trained. The batches that wait, up to 16, become one new version of
- * their model, grown from the last one with a sample of every image before, so that nothing is
- * forgotten (lib/learn/learner does it). The version is put into the registry in Redis and
+ * train: batches -> models.trained. Of up to 16 waiting batches those of one model become one
+ * new version of it, grown from the last one together with a sample of all earlier images, against
+ * forgetting (lib/learn/learner does it). The version is put into the registry in Redis and
  * announced with its metrics on training and held-out images.
  *
  * How it fails: training takes long and cannot be undone, so the registry keeps with each version
@@ -14,24 +14,18 @@
 #include "lib/base/log.h"
 #include "lib/base/machine.h"
 #include "lib/learn/learner.h"
+#include "lib/learn/tables.h"
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
 
-#include <stdlib.h>
-
 struct train {
-    const char *models, *redis_url;
+    struct tables tables;
     int64_t threads;
-    struct specs *specs;
-    struct redis *redis;
-    struct registry *registry;
-    struct images *images;
     struct learner *learner;
 };
 
-static const struct setting settings[] = {SPEC_SETTING(struct train, models),
-                                          REDIS_SETTING(struct train, redis_url),
+static const struct setting settings[] = {TABLES_SETTINGS(struct train, tables),
                                           {"threads", SETTING_INT, offsetof(struct train, threads),
                                            "0", "threads of the arithmetic; 0 is one a processor",
                                            NULL, 0, 256, 0},
@@ -39,15 +33,10 @@ static const struct setting settings[] = {SPEC_SETTING(struct train, models),
 
 static enum err_kind open_(void *state, struct err *e) {
     struct train *t = state;
-    if (!t->specs && !(t->specs = specs_load(t->models, e))) return e->kind;
-    if (!t->redis && !(t->redis = redis_open(&(struct redis_conf){.url = t->redis_url}, e)))
-        return e->kind;
-    if (!t->registry) t->registry = registry_open(t->redis, topics_prefix_now());
-    if (!t->images) t->images = images_open(t->redis, topics_prefix_now());
-    if (!t->learner)
-        t->learner = learner_open(t->registry, t->images,
-                                  t->threads ? (int)t->threads : machine_processors());
-    return images_check(t->images, e);
+    if (tables_open(&t->tables, e)) return e->kind;
+    t->learner = learner_open(t->tables.registry, t->tables.images,
+                              t->threads ? (int)t->threads : machine_processors());
+    return ERR_NONE;
 }
 
 static enum err_kind still(void *out, struct err *e) {
@@ -71,9 +60,11 @@ static enum err_kind announce(const struct trained *m, struct out *out, struct e
 static enum err_kind announce_again(struct train *t, const struct manifest *batch, int64_t version,
                                     struct out *out, struct err *e) {
     struct trained m;
-    if (registry_version(t->registry, batch->model, version, out_arena(out), &m, e))
+    if (registry_version(t->tables.registry, batch->model, version, out_arena(out), &m, e) ==
+        ERR_BAD)
         return err_again(e, "the registry knows the batch, but not its version %lld",
                          (long long)version);
+    if (e->kind) return e->kind;
     stage_count(out, "replays", 1);
     return bytes_equal(m.batches[m.batch_count - 1], batch->batch) ? announce(&m, out, e)
                                                                    : ERR_NONE;
@@ -88,7 +79,7 @@ static enum err_kind train_model(struct train *t, const struct manifest *list, s
     struct manifest *new = arena_alloc(a, n * sizeof *new);
     size_t count = 0;
     for (size_t i = 0; i < n; i++) ids[i] = list[i].batch;
-    if (registry_batches(t->registry, model, ids, n, versions, e)) return e->kind;
+    if (registry_batches(t->tables.registry, model, ids, n, versions, e)) return e->kind;
     for (size_t i = 0; i < n; i++) {
         if (!versions[i])
             new[count++] = list[i];
@@ -97,7 +88,7 @@ static enum err_kind train_model(struct train *t, const struct manifest *list, s
     }
     if (!count) return ERR_NONE;
     struct trained m;
-    if (learner_learn(t->learner, model, specs_of(t->specs, model), new, count,
+    if (learner_learn(t->learner, model, specs_of(t->tables.specs, model), new, count,
                       &(struct alive){still, out}, a, &m, e))
         return e->kind;
     stage_count(out, "batches", count);
@@ -114,30 +105,26 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     struct arena *a = out_arena(out);
     struct manifest *list = arena_alloc(a, n * sizeof *list),
                     *of_model = arena_alloc(a, n * sizeof *of_model);
-    size_t left = 0;
+    struct bytes *models = arena_alloc(a, n * sizeof *models);
+    size_t count = 0, model_count = 0;
     for (size_t i = 0; i < n; i++) {
         err_clear(e);
-        if (manifest_decode(in[i].value, a, &list[left], e))
+        if (manifest_decode(in[i].value, a, &list[count], e))
             out_dead_letter(out, &in[i], e);
         else
-            left++;
+            bytes_enter(models, &model_count, list[count++].model);
     }
     err_clear(e);
-    while (left) {
-        size_t same = 0, others = 0;
-        struct bytes model = list[0].model;
-        for (size_t i = 0; i < left; i++) {
-            if (bytes_equal(list[i].model, model))
-                of_model[same++] = list[i];
-            else
-                list[others++] = list[i];
-        }
-        left = others;
+    for (size_t k = 0; k < model_count; k++) {
+        size_t same = 0;
+        for (size_t i = 0; i < count; i++)
+            if (bytes_equal(list[i].model, models[k])) of_model[same++] = list[i];
         if (train_model(state, of_model, same, out, e)) return e->kind;
     }
     return ERR_NONE;
 }
 
+/* Another trainer may have gone on with the model: what is in memory is no longer its head. */
 static void rewind_(void *state) {
     struct train *t = state;
     if (t->learner) learner_forget(t->learner);
@@ -146,10 +133,7 @@ static void rewind_(void *state) {
 static void close_(void *state) {
     struct train *t = state;
     learner_close(t->learner);
-    images_close(t->images);
-    registry_close(t->registry);
-    redis_close(t->redis);
-    specs_free(t->specs);
+    tables_close(&t->tables);
 }
 
 static const struct stage train = {

@@ -37,6 +37,13 @@ struct bytes bytes_of(const char *text) {
     return (struct bytes){text, text ? strlen(text) : 0};
 }
 
+size_t bytes_enter(struct bytes *set, size_t *n, struct bytes x) {
+    size_t i = 0;
+    while (i < *n && !bytes_equal(set[i], x)) i++;
+    if (i == *n) set[(*n)++] = x;
+    return i;
+}
+
 bool bytes_is_clean_text(struct bytes a) {
     const unsigned char *p = a.data, *end = p + a.len;
     while (p < end) {

@@ -32,6 +32,8 @@ static inline bool bytes_equal(struct bytes a, struct bytes b) {
 static inline bool bytes_is(struct bytes a, const char *text) {
     return bytes_equal(a, (struct bytes){text, strlen(text)});
 }
+/* The place of x in a small set of *n, which it joins when it is new. */
+size_t bytes_enter(struct bytes *set, size_t *n, struct bytes x);
 /* Valid UTF-8 without control characters (C0, DEL, C1): fit for logs, terminals, CSV and JSON. */
 bool bytes_is_clean_text(struct bytes a);
 

@@ -21,6 +21,13 @@ struct record {
     int64_t offset;
 };
 
+/* Where a record stands, for ever: a topic made anew under its name repeats all but the time. */
+struct coordinates {
+    const char *cluster, *topic;
+    int32_t partition;
+    int64_t offset, time_ms;
+};
+
 /* Headers may be repeated and have any bytes in them: the first of the name counts, absent when
  * none. */
 static inline struct bytes record_header(const struct record *r, const char *name) {

@@ -99,7 +99,7 @@ struct bus_memory {
     struct txn *txns;
     struct arena records;
     char cluster[32];
-    enum memory_fault (*ask)(void *ctx, enum memory_point at);
+    enum memory_fault (*ask)(void *ctx, struct bus *b, enum memory_point at);
     void *ctx;
 };
 
@@ -204,14 +204,11 @@ void memory_topic(struct bus_memory *m, const char *name, int partitions) {
     m->topics = t;
 }
 
-void memory_faults(struct bus_memory *m, enum memory_fault (*ask)(void *ctx, enum memory_point at),
+void memory_faults(struct bus_memory *m,
+                   enum memory_fault (*ask)(void *ctx, struct bus *b, enum memory_point at),
                    void *ctx) {
     m->ask = ask;
     m->ctx = ctx;
-}
-
-static enum memory_fault fault(const struct bus_memory *m, enum memory_point at) {
-    return m->ask ? m->ask(m->ctx, at) : MEMORY_OK;
 }
 
 static struct entry *add_entry(struct partition *p) {
@@ -257,6 +254,13 @@ static struct partition *append(struct bus_memory *m, struct topic *t, const str
 
 void memory_append(struct bus_memory *m, const struct record *r) {
     append(m, find_topic(m, r->topic), r, NULL);
+}
+
+void memory_append_at(struct bus_memory *m, const struct record *r, int at[2]) {
+    struct topic *t = find_topic(m, r->topic);
+    struct partition *p = append(m, t, r, NULL);
+    at[0] = (int)(p - t->partitions);
+    at[1] = (int)p->count - 1;
 }
 
 static size_t stable_end(struct partition *p) {
@@ -426,10 +430,14 @@ static enum err_kind fenced(struct mbus *b, struct err *e) {
         b->name);
 }
 
+static enum memory_fault ask(struct mbus *b, enum memory_point at) {
+    return b->m->ask ? b->m->ask(b->m->ctx, &b->base, at) : MEMORY_OK;
+}
+
 /* The fault of this moment as an error, or nothing. *told: the call works, and fails afterwards. */
 static enum err_kind strike(struct mbus *b, enum memory_point at, const char *what, bool *told,
                             struct err *e) {
-    enum memory_fault f = fault(b->m, at);
+    enum memory_fault f = ask(b, at);
     *told = f == MEMORY_UNKNOWN;
     if (f == MEMORY_REFUSED) return err_again(e, "%s was refused", what);
     if (f == MEMORY_FENCED) {
@@ -448,6 +456,13 @@ static bool member_is_current(const struct mbus *b) {
     return b->member->in && b->known == b->group->generation;
 }
 
+/* Asked once a transaction is open: the group or another process may have gone on meanwhile. */
+static enum err_kind may_give_positions(struct mbus *b, struct err *e) {
+    if (!member_is_current(b)) return err_again(e, "the group went on without this member");
+    if (!b->under_way->plain && !lane_is_ours(b, b->under_way_lane)) return fenced(b, e);
+    return ERR_NONE;
+}
+
 static enum err_kind commit_under_way(struct mbus *b, struct err *e) {
     struct txn *t = b->under_way;
     bool told = true;
@@ -458,6 +473,7 @@ static enum err_kind commit_under_way(struct mbus *b, struct err *e) {
         if (t->plain && t->generation != b->group->generation)
             return err_again(e, "the group went on without this member");
         decide(t->plain ? NULL : b->lanes[b->under_way_lane], t, COMMITTED);
+        (void)ask(b, MEMORY_AT_COMMITTED);
     }
     for (size_t i = 0; i < t->position_count; i++) {
         struct share *s = &b->shares[t->positions[i].partition];
@@ -485,15 +501,18 @@ static void commit_of_another(struct txn *t) {
     if (t->by && !t->by->member->frozen) (void)!finish(t->by, &ignored);
 }
 
-static struct txn *open_txn(struct mbus *b) {
+/* Becomes what is under way. */
+static enum err_kind open_txn(struct mbus *b, struct err *e) {
     struct producer *lane = NULL;
     if (b->delivery == BUS_EXACTLY_ONCE) {
+        (void)ask(b, MEMORY_AT_LANE);
+        if (!lane_is_ours(b, b->turn)) return fenced(b, e);
         lane = b->lanes[b->under_way_lane = b->turn];
         b->turn = (b->turn + 1) % b->lane_count;
     }
-    struct txn *t = begin(b->m, lane, b->group, b->known);
-    t->by = b;
-    return t;
+    b->under_way = begin(b->m, lane, b->group, b->known);
+    b->under_way->by = b;
+    return ERR_NONE;
 }
 
 /* A hand-over of positions alone, done before it returns. */
@@ -504,9 +523,8 @@ static enum err_kind commit_positions(struct mbus *b, int64_t (*of)(const struct
         any = any || (b->shares[p].mine && of(b, p) >= 0);
     if (!any) return ERR_NONE;
     if (strike(b, MEMORY_AT_POSITIONS, "sending positions", &told, e)) return e->kind;
-    if (!member_is_current(b)) return err_again(e, "the group went on without this member");
-    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn)) return fenced(b, e);
-    struct txn *t = b->under_way = open_txn(b);
+    if (open_txn(b, e) || may_give_positions(b, e)) return e->kind;
+    struct txn *t = b->under_way;
     for (int p = 0; p < b->group->topic->partition_count; p++)
         if (b->shares[p].mine && of(b, p) >= 0) add_position(t, p, of(b, p), note);
     if (told) return err_again(e, "sending positions timed out");
@@ -533,6 +551,18 @@ static void join(struct mbus *b) {
     if (b->member->in) return;
     b->member->in = true;
     rebalance(b->group);
+}
+
+void memory_rebalance(struct bus_memory *m, const char *group) {
+    for (struct group *g = m->groups; g; g = g->next) {
+        struct member *first = g->members, **end = &g->members;
+        if (strcmp(g->name, group) != 0 || !first) continue;
+        while (*end) end = &(*end)->next;
+        *end = first;
+        g->members = first->next;
+        first->next = NULL;
+        rebalance(g);
+    }
 }
 
 /* Range: the first members get one more when it does not come out even. */
@@ -652,9 +682,8 @@ static enum err_kind memory_hand_over(struct bus *base, const struct record *out
     if (!member_is_current(b))
         return want_rewind(b, (err_again(e, "the group went on without this member"), e));
     if (strike(b, MEMORY_AT_SEND, "sending", &told, e)) return want_rewind(b, e);
-    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn))
-        return want_rewind(b, (fenced(b, e), e));
-    struct txn *t = b->under_way = open_txn(b);
+    if (open_txn(b, e)) return want_rewind(b, e);
+    struct txn *t = b->under_way;
     for (size_t i = 0; i < n; i++) {
         struct topic *topic = find_topic(b->m, out[i].topic);
         if (!topic) {
@@ -666,6 +695,7 @@ static enum err_kind memory_hand_over(struct bus *base, const struct record *out
     }
     if (told) return want_rewind(b, (err_again(e, "sending timed out"), e));
     if (strike(b, MEMORY_AT_POSITIONS, "sending positions", &told, e)) return want_rewind(b, e);
+    if (may_give_positions(b, e)) return want_rewind(b, e);
     for (int p = 0; p < b->group->topic->partition_count; p++)
         if (b->shares[p].mine && b->shares[p].done >= 0)
             add_position(t, p, b->shares[p].done, NULL);
@@ -723,13 +753,11 @@ static enum err_kind memory_mark(struct bus *base, int32_t partition, const char
     bool told;
     freeze(b, false);
     if (finish(b, e)) return e->kind;
-    if (!member_is_current(b) || partition < 0 || partition >= b->group->topic->partition_count ||
+    if (partition < 0 || partition >= b->group->topic->partition_count ||
         !b->shares[partition].mine)
         return want_rewind(b, (err_again(e, "partition %d is not ours any more", partition), e));
     if (strike(b, MEMORY_AT_POSITIONS, "sending positions", &told, e)) return want_rewind(b, e);
-    if (b->delivery == BUS_EXACTLY_ONCE && !lane_is_ours(b, b->turn))
-        return want_rewind(b, (fenced(b, e), e));
-    b->under_way = open_txn(b);
+    if (open_txn(b, e) || may_give_positions(b, e)) return want_rewind(b, e);
     add_position(b->under_way, partition, b->shares[partition].start, note);
     if (told) return want_rewind(b, (err_again(e, "sending positions timed out"), e));
     return finish(b, e);

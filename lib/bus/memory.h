@@ -19,6 +19,8 @@ void memory_topic(struct bus_memory *m, const char *name, int partitions);
 /* As an independent producer would: r->topic, key (its hash chooses the partition), value, headers.
  */
 void memory_append(struct bus_memory *m, const struct record *r);
+/* The same; says which partition and offset it got. */
+void memory_append_at(struct bus_memory *m, const struct record *r, int at[2]);
 
 /* Committed records of a topic, in order per partition, partition after partition; borrowed until
    the log is freed. Returns how many there are; fills at most max. */
@@ -42,12 +44,17 @@ enum memory_fault {
 enum memory_point {
     MEMORY_AT_POLL,
     MEMORY_AT_SEND,
+    MEMORY_AT_LANE, /* between the lanes: their turn has changed. Only MEMORY_OK is an answer */
     MEMORY_AT_POSITIONS,
     MEMORY_AT_COMMIT,
+    MEMORY_AT_COMMITTED, /* it is done, and nobody was told. Only MEMORY_OK */
     MEMORY_POINTS
 };
-/* Asked at every boundary; NULL asks nobody. */
-void memory_faults(struct bus_memory *m, enum memory_fault (*ask)(void *ctx, enum memory_point at),
+/* Asked at every boundary of any bus; NULL asks nobody. Other buses may be called before it answers. */
+void memory_faults(struct bus_memory *m,
+                   enum memory_fault (*ask)(void *ctx, struct bus *b, enum memory_point at),
                    void *ctx);
+/* A new generation of the group, whose members divide the partitions anew in another order. */
+void memory_rebalance(struct bus_memory *m, const char *group);
 
 #endif

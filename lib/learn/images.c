@@ -225,7 +225,7 @@ static enum err_kind parse_or_say(struct images *im, struct bytes data, struct r
 /* ---- storing ---- */
 
 static uint64_t log_of(const struct image_put *p) {
-    const struct bytes parts[] = {bytes_of(p->cluster), {"", 1}, bytes_of(p->topic)};
+    const struct bytes parts[] = {bytes_of(p->from.cluster), {"", 1}, bytes_of(p->from.topic)};
     struct hash h = hash_of_parts(parts, 3);
     uint64_t v = 0;
     for (int i = 0; i < 8; i++) v |= (uint64_t)h.bytes[i] << 8 * i;
@@ -233,7 +233,7 @@ static uint64_t log_of(const struct image_put *p) {
 }
 
 static struct origin origin_of(const struct image_put *p) {
-    return (struct origin){p->log, p->offset, p->record_ms, (uint32_t)p->partition, 1};
+    return (struct origin){p->log, p->from.offset, p->from.time_ms, (uint32_t)p->from.partition, 1};
 }
 
 static bool same_text(struct bytes a, struct bytes b) {
@@ -292,7 +292,7 @@ static void queue_set(struct images *im, struct bytes key, struct bytes row) {
 
 static void queue_index(struct images *im, const struct image_put *p) {
     char score[24];
-    snprintf(score, sizeof score, "%lld", (long long)p->record_ms);
+    snprintf(score, sizeof score, "%lld", (long long)p->from.time_ms);
     redis_put(im->redis, 5,
               (const struct bytes[]){BYTES("ZADD"), index_of(im, p->row.model), BYTES("NX"),
                                      bytes_of(score), bytes_of(p->name)});
@@ -358,7 +358,7 @@ static enum err_kind note_models(struct images *im, const struct image_put *list
 static void queue_puts(struct images *im, struct image_put *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
         struct image_put *p = &list[i];
-        bool as_before = i && p->cluster == p[-1].cluster && p->topic == p[-1].topic;
+        bool as_before = i && p->from.cluster == p[-1].from.cluster && p->from.topic == p[-1].from.topic;
         p->log = as_before ? p[-1].log : log_of(p);
         struct origin o = origin_of(p);
         images_row_name(p->row.source, p->row.id, p->name);

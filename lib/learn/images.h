@@ -19,6 +19,7 @@
 #define DARKROOM_LEARN_IMAGES_H
 
 #include "lib/base/hash.h"
+#include "lib/base/record.h"
 #include "lib/kv/redis.h"
 #include "lib/learn/spec.h"
 
@@ -43,10 +44,7 @@ struct image_row {
 
 struct image_put {
     struct image_row row;
-    /* the record that brought it */
-    const char *cluster, *topic;
-    int32_t partition;
-    int64_t offset, record_ms; /* its time tells it from one of a topic made anew */
+    struct coordinates from; /* the record that brought it */
     /* answers */
     enum image_verdict verdict;
     uint64_t log; /* of cluster and topic */

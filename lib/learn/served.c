@@ -133,3 +133,17 @@ void served_run(struct served_models *s) {
         m->waiting = 0;
     }
 }
+
+void served_answer(const struct served *m, int at, struct result *r) {
+    const float *prob = m->prob + (size_t)at * (size_t)m->classes;
+    int best = 0;
+    for (int k = 1; k < m->classes; k++)
+        if (prob[k] > prob[best]) best = k;
+    r->version = m->version;
+    r->artifact = bytes_of(m->artifact);
+    r->label = bytes_of(m->model.labels[best]);
+    r->probability = (double)prob[best];
+    r->labels = (const char *const *)m->model.labels;
+    r->probabilities = prob;
+    r->label_count = (size_t)m->classes;
+}

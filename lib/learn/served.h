@@ -43,4 +43,7 @@ struct served *served_find(struct served_models *s, struct bytes model, struct e
 /* One forward pass a model over what waits; afterwards nothing waits and prob holds the answers. */
 void served_run(struct served_models *s);
 
+/* The answer that row `at` of the last pass got: everything of the result but the request's id and model. */
+void served_answer(const struct served *m, int at, struct result *r);
+
 #endif

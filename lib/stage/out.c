@@ -5,6 +5,7 @@
 #include "lib/stage/out.h"
 
 #include "lib/base/clock.h"
+#include "lib/base/hash.h"
 #include "lib/base/log.h"
 #include "lib/base/version.h"
 
@@ -208,6 +209,31 @@ void stage_count(struct out *o, const char *counter, uint64_t n) {
     log_error("%s counts %s, which it does not name", o->stage->name, counter);
 }
 
-const char *stage_cluster(const struct out *o) {
-    return bus_cluster(o->bus);
+struct coordinates out_origin(struct out *o, const struct record *r) {
+    struct coordinates here = {bus_cluster(o->bus), r->topic, r->partition, r->offset, r->time_ms};
+    struct coordinates first = here;
+    struct bytes topic = record_header(r, "dlq.topic"), cluster = record_header(r, "dlq.cluster"),
+                 partition = record_header(r, "dlq.partition"),
+                 offset = record_header(r, "dlq.offset");
+    struct err ignored = {0};
+    if (!bytes_is(topic, r->topic) || !cluster.data || !partition.data || !offset.data ||
+        clock_parse(record_header(r, "dlq.record-time"), &first.time_ms, &ignored))
+        return here;
+    first.cluster = arena_text(&o->arena, cluster);
+    first.partition = (int32_t)strtol(arena_text(&o->arena, partition), NULL, 10);
+    first.offset = strtoll(arena_text(&o->arena, offset), NULL, 10);
+    return first;
+}
+
+struct bytes out_name(struct out *o, const struct record *const *from, size_t n) {
+    struct buf text = {0};
+    char *name = arena_alloc(&o->arena, HASH_HEX + 1);
+    buf_add_text(&text, bus_cluster(o->bus));
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&text, " %s/%d/%" PRId64 "@%" PRId64, from[i]->topic, from[i]->partition,
+                   from[i]->offset, from[i]->time_ms);
+    struct hash h = hash_of(buf_bytes(&text));
+    hash_hex(&h, HASH_LEN, name);
+    buf_free(&text);
+    return bytes_of(name);
 }

@@ -97,8 +97,12 @@ struct arena *out_arena(struct out *o);
 enum err_kind stage_alive(struct out *o, struct err *e) MUST_CHECK;
 /* Adds to a counter that the stage names. */
 void stage_count(struct out *o, const char *counter, uint64_t n);
-/* The cluster that the records come from: a part of their coordinates. */
-const char *stage_cluster(const struct out *o);
+/* Where the record stood first: one that comes back from the dead letters is still the one that it
+   was. In the call's memory. */
+struct coordinates out_origin(struct out *o, const struct record *r);
+/* A name (hexadecimal, in the call's memory) for what is made of these records and committed with
+   them: the same when it is repeated, and never that of anything else. */
+struct bytes out_name(struct out *o, const struct record *const *from, size_t n);
 
 /* ---- for the runtime's own main and for tests: the same loop on any bus ---- */
 

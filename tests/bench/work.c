@@ -163,11 +163,9 @@ static void work_store(double seconds, const char *url, const char *prefix) {
                                                  .width = SIDE,
                                                  .channels = 1,
                                                  .pixels = {pixels + k * PIXELS, PIXELS}},
-                                         .cluster = "a-cluster-of-22-letters",
-                                         .topic = "bench.images.prepared",
-                                         .partition = (int32_t)(n % 8),
-                                         .offset = n,
-                                         .record_ms = clock_now_ms()};
+                                         .from = {"a-cluster-of-22-letters",
+                                                  "bench.images.prepared", (int32_t)(n % 8), n,
+                                                  clock_now_ms()}};
         }
         double from = seconds_used();
         ok(images_put(im, list, PUT, NULL, NULL, &err));

@@ -62,11 +62,7 @@ static struct image_put put_of(const char *id, const char *label, unsigned seed,
                                       .width = SIDE,
                                       .channels = 1,
                                       .pixels = pixels_of(seed)},
-                              .cluster = "c",
-                              .topic = "t",
-                              .partition = 3,
-                              .offset = offset,
-                              .record_ms = 1000 + offset};
+                              .from = {"c", "t", 3, offset, 1000 + offset}};
 }
 
 static void expect(struct image_put *p, size_t n, const enum image_verdict *verdicts,
@@ -115,11 +111,11 @@ static void a_topic_made_anew_is_no_replay(void **state) {
     (void)state;
     struct image_put old = put_of("a", "1", 1, 500), new = put_of("a", "2", 1, 3);
     assert_int_equal(images_put(images, &old, 1, NULL, NULL, &err), ERR_NONE);
-    new.record_ms = old.record_ms + 120000; /* lower offset, younger record */
+    new.from.time_ms = old.from.time_ms + 120000; /* lower offset, younger record */
     assert_int_equal(images_put(images, &new, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(new.verdict, IMAGE_REVISED);
     struct image_put other = put_of("a", "3", 1, 500);
-    other.cluster = "another";
+    other.from.cluster = "another";
     assert_int_equal(images_put(images, &other, 1, NULL, NULL, &err), ERR_NONE);
     assert_int_equal(other.verdict, IMAGE_REVISED);
     assert_int_equal(other.revision, 3);
