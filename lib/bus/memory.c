@@ -431,7 +431,10 @@ static enum err_kind fenced(struct mbus *b, struct err *e) {
 }
 
 static enum memory_fault ask(struct mbus *b, enum memory_point at) {
-    return b->m->ask ? b->m->ask(b->m->ctx, &b->base, at) : MEMORY_OK;
+    if (!b->m->ask) return MEMORY_OK;
+    enum memory_fault f = b->m->ask(b->m->ctx, &b->base, at);
+    freeze(b, false); /* it may have slept over the question */
+    return f;
 }
 
 /* The fault of this moment as an error, or nothing. *told: the call works, and fails afterwards. */

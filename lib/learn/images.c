@@ -316,10 +316,11 @@ static enum err_kind put_alone(struct images *im, struct image_put *p, const str
                      (const struct bytes[]){BYTES("SET"), key, buf_bytes(&im->row), BYTES("NX"),
                                             BYTES("GET")}))
             return e->kind;
-        if (reply.type == REDIS_NIL) {
+        if (reply.type == REDIS_NIL) { /* evicted meanwhile, and its name with it */
             p->verdict = IMAGE_STORED;
             p->revision = 1;
-            return ERR_NONE;
+            queue_index(im, p);
+            return redis_next(im->redis, &reply, e);
         }
         if (parse_or_say(im, reply.text, &was, e)) return e->kind;
         judge(&was, o, p);
@@ -358,7 +359,8 @@ static enum err_kind note_models(struct images *im, const struct image_put *list
 static void queue_puts(struct images *im, struct image_put *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
         struct image_put *p = &list[i];
-        bool as_before = i && p->from.cluster == p[-1].from.cluster && p->from.topic == p[-1].from.topic;
+        bool as_before =
+            i && p->from.cluster == p[-1].from.cluster && p->from.topic == p[-1].from.topic;
         p->log = as_before ? p[-1].log : log_of(p);
         struct origin o = origin_of(p);
         images_row_name(p->row.source, p->row.id, p->name);

@@ -177,10 +177,13 @@ enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_
                                                bytes_of(number[1]), bytes_of(number[2])});
 }
 
+/* A batch that a version has learned from by now was looked for before that version was there: another
+   trainer, which no longer owns the partition, was quicker. */
 static struct redis_script publish_script = {
     "local head = redis.call('GET', KEYS[1]) or '0' "
     "if head == ARGV[2] and redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[3] then return 1 end "
     "if head ~= ARGV[1] then return 0 end "
+    "for i = 6, #ARGV do if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 1 then return 0 end end "
     "redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) "
     "for i = 6, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
     "redis.call('SADD', KEYS[4], ARGV[4]) "

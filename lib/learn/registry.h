@@ -48,8 +48,8 @@ enum err_kind registry_batches(struct registry *g, struct bytes model, const str
 /* Removes the weights of versions up to up_to, but those of the two versions to spare. */
 enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to, int64_t spare,
                              int64_t spare_too, struct err *e) MUST_CHECK;
-/* ERR_AGAIN when the head is no longer m->parent: somebody else went on. Repeating the same is
- * fine. */
+/* ERR_AGAIN when the head is no longer m->parent, or a version has learned from one of the batches:
+   somebody else went on. Repeating the same is fine. */
 enum err_kind registry_publish(struct registry *g, const struct trained *m,
                                struct err *e) MUST_CHECK;
 

@@ -1,10 +1,11 @@
 /*
- * poison.c: ranges, the note "suspect OFFSET tries N until OFFSET", and the count of the memory
+ * poison.c: ranges, the note "suspect OFFSET tries N until OFFSET by PAGE", and the count of the memory
  * limit.
  */
 #define _GNU_SOURCE
 #include "lib/stage/poison.h"
 
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 
 #include <inttypes.h>
@@ -12,13 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { NOTE_LEN = 96, PATH_LEN = 512 };
 
 struct stage_hands *hands_make(void) {
     void *page = mmap(NULL, sizeof(struct stage_hands), PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return page == MAP_FAILED ? NULL : page;
+    if (page == MAP_FAILED) return NULL;
+    struct stage_hands *h = page;
+    h->id = (uint64_t)clock_now_ms() << 20 ^ (uint64_t)getpid();
+    return h;
 }
 
 void hands_unmake(struct stage_hands *h) {
@@ -92,12 +97,13 @@ void poison_died(struct stage_hands *h, bool fault) {
 struct note {
     int64_t offset, until;
     int tries;
+    uint64_t by;
 };
 
 static bool read_note(const struct bus *b, int32_t partition, struct note *n) {
     const char *text = bus_note(b, partition);
-    return text && sscanf(text, "suspect %" SCNd64 " tries %d until %" SCNd64, &n->offset,
-                          &n->tries, &n->until) == 3;
+    return text && sscanf(text, "suspect %" SCNd64 " tries %d until %" SCNd64 " by %" SCNx64,
+                          &n->offset, &n->tries, &n->until, &n->by) == 4;
 }
 
 void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n) {
@@ -120,9 +126,10 @@ int poison_tries(const struct stage_hands *h, const struct bus *b, const struct 
     if (!ranges_hold(&h->suspects, r)) return 0;
     if (read_note(b, r->partition, &note) && note.offset == r->offset && note.tries > 0)
         tries = note.tries;
-    /* The page knows better than a note that counted a try which was no death. */
-    if (alone_is(h, r->partition, r->offset) &&
-        (tries == h->alone.tries + 1 || tries < h->alone.tries))
+    else
+        note.by = h->id;
+    /* The page knows better than its own note, which may have counted a try that was no death. */
+    if (alone_is(h, r->partition, r->offset) && (note.by == h->id || tries < h->alone.tries))
         tries = h->alone.tries;
     return tries;
 }
@@ -132,8 +139,8 @@ enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct reco
     const struct range *of = find(&h->suspects, r->partition);
     int tries = poison_tries(h, b, r);
     char note[NOTE_LEN];
-    snprintf(note, sizeof note, "suspect %" PRId64 " tries %d until %" PRId64, r->offset, tries + 1,
-             of ? of->to : r->offset + 1);
+    snprintf(note, sizeof note, "suspect %" PRId64 " tries %d until %" PRId64 " by %" PRIx64,
+             r->offset, tries + 1, of ? of->to : r->offset + 1, h->id);
     h->alone.partition = r->partition;
     h->alone.offset = r->offset;
     h->alone.tries = tries;

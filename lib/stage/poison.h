@@ -10,7 +10,7 @@
  *
  * The death in the crowd is the first try of every suspect. Dying from outside (kill -9) or failing
  * without dying takes a try back: the page knows how many tries stood before this one, and wins
- * over the note.
+ * over the note if the note is its own.
  */
 #ifndef DARKROOM_STAGE_POISON_H
 #define DARKROOM_STAGE_POISON_H
@@ -30,6 +30,7 @@ struct ranges {
 
 /* In memory that parent and child share. {0} is nothing in hand. */
 struct stage_hands {
+    uint64_t id;            /* of this page: whose note it is */
     struct ranges held;     /* being handled, or their commit is under way */
     struct ranges suspects; /* were held when a process died of a fault */
     struct {

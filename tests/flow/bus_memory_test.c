@@ -104,7 +104,8 @@ struct plan {
     enum memory_point at;
 };
 
-static enum memory_fault planned(void *ctx, enum memory_point at) {
+static enum memory_fault planned(void *ctx, struct bus *b, enum memory_point at) {
+    (void)b;
     struct plan *p = ctx;
     return at == p->at && p->left-- == 0 ? p->fault : MEMORY_OK;
 }

@@ -411,7 +411,8 @@ static void overlap_leaves_the_commit_under_way(void **state) {
     stop(w);
 }
 
-static enum memory_fault refuse_third_commit(void *ctx, enum memory_point at) {
+static enum memory_fault refuse_third_commit(void *ctx, struct bus *b, enum memory_point at) {
+    (void)b;
     int *left = ctx;
     return at == MEMORY_AT_COMMIT && --*left == 0 ? MEMORY_FENCED : MEMORY_OK;
 }
@@ -522,7 +523,8 @@ static void replies_go_where_the_settings_allow(void **state) {
 
 static uint32_t luck;
 
-static enum memory_fault bad_luck(void *ctx, enum memory_point at) {
+static enum memory_fault bad_luck(void *ctx, struct bus *b, enum memory_point at) {
+    (void)b;
     luck = luck * 1664525u + 1013904223u;
     if (luck >> 28) return MEMORY_OK;
     return (enum memory_fault)((luck >> 20) % 4);

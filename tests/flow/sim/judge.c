@@ -1,0 +1,446 @@
+/*
+ * judge: counts what came of a plan, from the plan, the committed records and Redis alone. It knows nothing of faults: whatever
+ * happened, every revision is stored once and in one batch, every batch is in one version, every request has one answer.
+ */
+#define _GNU_SOURCE
+#include "tests/flow/sim/sim.h"
+
+#include "lib/base/hash.h"
+#include "proto/event.h"
+#include "proto/messages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 4000 };
+
+static struct arena arena;
+
+struct list {
+    struct record *of;
+    size_t n;
+};
+
+static struct list committed(const struct world_view *v, const char *topic) {
+    struct list l = {arena_alloc(&arena, MOST * sizeof *l.of), 0};
+    l.n = memory_committed(v->log, topic, l.of, MOST);
+    return l;
+}
+
+static const char *text(struct bytes b) {
+    return arena_text(&arena, b);
+}
+
+/* ---- images ---- */
+
+struct revision {
+    int sending, model, id, number;
+    bool stored, batched;
+};
+
+static struct revision revisions[SENDINGS];
+static int revision_count;
+
+static bool is_image(const struct sending *s) {
+    return !s->request && (s->flaw == GOOD || s->flaw == POISON_BATCH);
+}
+
+/* What the plan asks for: the same image with other pixels or another label is the next revision. */
+static void expect_revisions(const struct plan *p) {
+    revision_count = 0;
+    for (int i = 0; i < p->sending_count; i++) {
+        const struct sending *s = &p->sendings[i];
+        const struct revision *last = NULL;
+        if (!is_image(s)) continue;
+        for (int k = 0; k < revision_count; k++)
+            if (revisions[k].model == s->model && revisions[k].id == s->id) last = &revisions[k];
+        if (last && p->sendings[last->sending].label == s->label &&
+            p->sendings[last->sending].pixels == s->pixels)
+            continue;
+        revisions[revision_count++] =
+            (struct revision){i, s->model, s->id, last ? last->number + 1 : 1, false, false};
+    }
+}
+
+/* A picture's class is drawn into it, so another label is other pixels too. */
+static void pixels_hash(const struct sending *s, char hex[HASH_HEX + 1]) {
+    uint8_t pixels[PIXELS];
+    sending_pixels(s, pixels);
+    struct hash h = hash_of((struct bytes){pixels, sizeof pixels});
+    hash_hex(&h, HASH_LEN, hex);
+}
+
+static struct revision *revision_of(const struct world_view *v, const struct stored *m) {
+    for (int k = 0; k < revision_count; k++) {
+        struct record r = sending_record(&v->plan->sendings[revisions[k].sending], &arena);
+        if (bytes_is(m->model, model_names[revisions[k].model]) && bytes_equal(m->id, r.key) &&
+            m->revision == revisions[k].number)
+            return &revisions[k];
+    }
+    return NULL;
+}
+
+struct row {
+    struct bytes name;
+    int64_t revision;
+    struct revision *of;
+};
+
+static struct row rows[MOST];
+static size_t row_count;
+
+static void judge_stored(const struct world_view *v, struct report *r) {
+    struct list l = committed(v, topic_name(IMAGES_STORED));
+    row_count = 0;
+    for (size_t i = 0; i < l.n; i++) {
+        struct stored m;
+        struct err e = {0};
+        char hex[HASH_HEX + 1];
+        if (stored_decode(l.of[i].value, &arena, &m, &e)) {
+            report_wrong(r, "images.stored holds what cannot be read: %s", e.text);
+            return;
+        }
+        struct revision *of = revision_of(v, &m);
+        if (!of) {
+            report_wrong(r, "image %s of %s is stored as revision %lld, which nobody sent",
+                         text(m.id), text(m.model), (long long)m.revision);
+            return;
+        }
+        const struct sending *s = &v->plan->sendings[of->sending];
+        pixels_hash(s, hex);
+        if (of->stored)
+            report_wrong(r, "image %s, revision %d is stored twice", text(m.id), of->number);
+        if (!bytes_is(m.pixels, hex))
+            report_wrong(r, "image %s, revision %d has other pixels", text(m.id), of->number);
+        if (!bytes_equal(m.label, bytes_of(sending_label(s->label))))
+            report_wrong(r, "image %s, revision %d has another label", text(m.id), of->number);
+        for (size_t k = 0; k < row_count; k++)
+            if (bytes_equal(rows[k].name, m.row) && rows[k].of->model == of->model &&
+                rows[k].revision > m.revision)
+                report_wrong(r, "image %s: revision %lld comes behind %lld", text(m.id),
+                             (long long)m.revision, (long long)rows[k].revision);
+        of->stored = true;
+        rows[row_count++] = (struct row){m.row, m.revision, of};
+    }
+    for (int k = 0; k < revision_count; k++)
+        if (!revisions[k].stored)
+            report_wrong(r, "image %d of %s, revision %d is lost before images.stored",
+                         revisions[k].id, model_names[revisions[k].model], revisions[k].number);
+}
+
+/* ---- batches and versions ---- */
+
+struct learned {
+    struct bytes id, model;
+    int times;
+};
+
+static struct learned batches[MOST];
+static size_t batch_count;
+
+static void judge_batches(const struct world_view *v, struct report *r) {
+    struct list l = committed(v, topic_name(BATCHES));
+    batch_count = 0;
+    for (size_t i = 0; i < l.n; i++) {
+        struct manifest m;
+        struct err e = {0};
+        if (manifest_decode(l.of[i].value, &arena, &m, &e)) {
+            report_wrong(r, "batches holds what cannot be read: %s", e.text);
+            return;
+        }
+        for (size_t k = 0; k < batch_count; k++)
+            if (bytes_equal(batches[k].id, m.batch))
+                report_wrong(r, "two batches have the id %s", text(m.batch));
+        batches[batch_count++] = (struct learned){m.batch, m.model, 0};
+        for (size_t j = 0; j < m.image_count; j++) {
+            struct row *row = NULL;
+            for (size_t k = 0; k < row_count && !row; k++)
+                if (bytes_equal(rows[k].name, m.images[j].row) &&
+                    rows[k].revision == m.images[j].revision &&
+                    bytes_is(m.model, model_names[rows[k].of->model]))
+                    row = &rows[k];
+            if (!row)
+                report_wrong(r, "a batch of %s has row %s, which is not stored", text(m.model),
+                             text(m.images[j].row));
+            else if (row->of->batched)
+                report_wrong(r, "image %d of %s, revision %d is in two batches", row->of->id,
+                             text(m.model), row->of->number);
+            if (row) row->of->batched = true;
+        }
+    }
+    for (int k = 0; k < revision_count; k++) {
+        const struct sending *s = &v->plan->sendings[revisions[k].sending];
+        bool should = s->label >= 0 && s->flaw == GOOD;
+        if (should != revisions[k].batched)
+            report_wrong(r, "image %d of %s, revision %d is %s a batch", revisions[k].id,
+                         model_names[revisions[k].model], revisions[k].number,
+                         should ? "in no" : "wrongly in");
+    }
+}
+
+static long long redis_count(const struct world_view *v, const char *command, const char *key) {
+    redisReply *a = redisCommand(v->redis, "%s %s", command, key);
+    long long n = a && a->type == REDIS_REPLY_INTEGER ? a->integer : -1;
+    if (a) freeReplyObject(a);
+    return n;
+}
+
+static void judge_versions(const struct world_view *v, struct report *r, int64_t last[MODELS]) {
+    struct list l = committed(v, topic_name(MODELS_TRAINED));
+    for (int k = 0; k < MODELS; k++) last[k] = 0;
+    for (size_t i = 0; i < l.n; i++) {
+        struct trained m;
+        struct err e = {0};
+        int model = 0;
+        if (trained_decode(l.of[i].value, &arena, &m, &e)) {
+            report_wrong(r, "models.trained holds what cannot be read: %s", e.text);
+            return;
+        }
+        while (model < MODELS && !bytes_is(m.model, model_names[model])) model++;
+        if (model == MODELS || m.version != last[model] + 1 || m.parent != last[model]) {
+            report_wrong(r, "version %lld of %s grows from %lld, and %lld was there",
+                         (long long)m.version, text(m.model), (long long)m.parent,
+                         model < MODELS ? (long long)last[model] : -1);
+            return;
+        }
+        last[model] = m.version;
+        for (size_t j = 0; j < m.batch_count; j++) {
+            size_t k = 0;
+            while (k < batch_count && !(bytes_equal(batches[k].id, m.batches[j]) &&
+                                        bytes_equal(batches[k].model, m.model)))
+                k++;
+            if (k == batch_count)
+                report_wrong(r, "version %lld learned from batch %s, which is none",
+                             (long long)m.version, text(m.batches[j]));
+            else if (batches[k].times++)
+                report_wrong(r, "batch %s is learned twice", text(m.batches[j]));
+        }
+    }
+    for (size_t k = 0; k < batch_count; k++)
+        if (!batches[k].times)
+            report_wrong(r, "batch %s of %s is never learned", text(batches[k].id),
+                         text(batches[k].model));
+    for (int k = 0; k < MODELS; k++) {
+        char key[80];
+        snprintf(key, sizeof key, "darkroom.model:{%s}:versions", model_names[k]);
+        long long kept = redis_count(v, "HLEN", key);
+        if (kept != last[k])
+            report_wrong(r, "%s has %lld versions in the registry and %lld announced",
+                         model_names[k], kept, (long long)last[k]);
+    }
+}
+
+/* ---- what serves, and what it answered ---- */
+
+struct serving {
+    int model;
+    int64_t version;
+    struct bytes artifact;
+};
+
+static struct serving served[MOST];
+static size_t served_count;
+
+static void judge_deployed(const struct world_view *v, struct report *r,
+                           const int64_t last[MODELS]) {
+    struct list l = committed(v, topic_name(MODELS_DEPLOYED));
+    int64_t judged[MODELS] = {0};
+    served_count = 0;
+    for (size_t i = 0; i < l.n; i++) {
+        struct deployed m;
+        struct err e = {0};
+        int model = 0;
+        if (deployed_decode(l.of[i].value, &arena, &m, &e)) {
+            report_wrong(r, "models.deployed holds what cannot be read: %s", e.text);
+            return;
+        }
+        while (model < MODELS && !bytes_is(m.model, model_names[model])) model++;
+        if (model == MODELS || m.judged <= judged[model] || m.judged > last[model] ||
+            m.version > m.judged) {
+            report_wrong(r, "version %lld of %s is judged when %lld was", (long long)m.judged,
+                         text(m.model), model < MODELS ? (long long)judged[model] : -1);
+            return;
+        }
+        judged[model] = m.judged;
+        served[served_count++] = (struct serving){model, m.version, m.artifact};
+    }
+    for (int k = 0; k < MODELS; k++)
+        if (judged[k] != last[k])
+            report_wrong(r, "%s: version %lld is the last, and %lld was judged", model_names[k],
+                         (long long)last[k], (long long)judged[k]);
+}
+
+static const struct serving *last_served(int model) {
+    for (size_t i = served_count; i-- > 0;)
+        if (served[i].model == model) return &served[i];
+    return NULL;
+}
+
+static void judge_answer(const struct world_view *v, struct report *r, int i,
+                         const struct sending *s, const struct list *l) {
+    const struct record *answer = NULL;
+    struct result m;
+    struct err e = {0};
+    char id[80];
+    (void)v;
+    snprintf(id, sizeof id, "%s/%d/%d", topic_name(PREDICTIONS_REQUESTS), v->offsets[i][0],
+             v->offsets[i][1]);
+    for (size_t k = 0; k < l->n; k++) {
+        if (!bytes_is(record_header(&l->of[k], "ce_id"), id)) continue;
+        if (answer) report_wrong(r, "request %s is answered twice", id);
+        answer = &l->of[k];
+    }
+    if (!answer) {
+        report_wrong(r, "request %s has no answer", id);
+        return;
+    }
+    if (result_decode(answer->value, &arena, &m, &e)) {
+        report_wrong(r, "an answer cannot be read: %s", e.text);
+        return;
+    }
+    const char *why = m.reason.data ? text(m.reason) : "";
+    const struct serving *end = last_served(s->model);
+    if (s->flaw == POISON_PREDICT && strcmp(why, "kills-worker") != 0)
+        report_wrong(r, "a request that kills the worker is answered with \"%s\"", why);
+    if (s->flaw == GOOD && *why && strcmp(why, "no-model") != 0)
+        report_wrong(r, "request %s is refused: %s", id, why);
+    if (s->flaw != GOOD && !*why) report_wrong(r, "request %s should be refused", id);
+    if (i >= SENDINGS && (end ? m.version != end->version : !*why))
+        report_wrong(r, "in the end %s answers with version %lld, and %lld serves",
+                     model_names[s->model], (long long)m.version,
+                     end ? (long long)end->version : 0);
+    if (*why) return;
+    bool known = false;
+    for (size_t k = 0; k < served_count; k++)
+        known = known || (served[k].model == s->model && served[k].version == m.version &&
+                          bytes_equal(served[k].artifact, m.artifact));
+    if (!known)
+        report_wrong(r, "request %s is answered by version %lld of %s, which was not deployed", id,
+                     (long long)m.version, model_names[s->model]);
+}
+
+static void judge_answers(const struct world_view *v, struct report *r) {
+    struct list l = committed(v, topic_name(PREDICTIONS_RESULTS));
+    size_t requests = MODELS;
+    for (int i = 0; i < v->plan->sending_count; i++) {
+        if (!v->plan->sendings[i].request) continue;
+        requests++;
+        judge_answer(v, r, i, &v->plan->sendings[i], &l);
+    }
+    for (int k = 0; k < MODELS; k++)
+        judge_answer(v, r, SENDINGS + k, &(struct sending){.request = true, .model = k}, &l);
+    if (l.n != requests) report_wrong(r, "%zu requests have %zu answers", requests, l.n);
+}
+
+/* ---- what was refused ---- */
+
+static void judge_letters(const struct world_view *v, struct report *r, enum topic of,
+                          enum flaw poison) {
+    struct list l = committed(v, topic_name(topic_dead_letters(of)));
+    size_t due = 0;
+    for (int i = 0; i < v->plan->sending_count; i++) {
+        const struct sending *s = &v->plan->sendings[i];
+        bool bad = of == IMAGES && (s->flaw == BROKEN || s->flaw == BAD_LABEL || s->flaw == EMPTY);
+        int found = 0;
+        if (s->request || !(bad || (poison && s->flaw == poison))) continue;
+        struct record sent = sending_record(s, &arena);
+        due++;
+        for (size_t k = 0; k < l.n; k++) {
+            bool same = of == IMAGES ? bytes_equal(l.of[k].value, sent.value) &&
+                                           bytes_is(record_header(&l.of[k], "dlq.partition"),
+                                                    arena_printf(&arena, "%d", v->offsets[i][0])) &&
+                                           bytes_is(record_header(&l.of[k], "dlq.offset"),
+                                                    arena_printf(&arena, "%d", v->offsets[i][1]))
+                                     : bytes_equal(l.of[k].key, sent.key);
+            if (!same) continue;
+            found++;
+            if (!bad && !bytes_is(record_header(&l.of[k], "dlq.reason"), "kills-worker"))
+                report_wrong(r, "poison is refused as %s",
+                             text(record_header(&l.of[k], "dlq.reason")));
+        }
+        if (found != 1)
+            report_wrong(r, "%s has %d dead letters in %s", text(sent.key), found,
+                         topic_name(topic_dead_letters(of)));
+    }
+    if (l.n > due)
+        report_wrong(r, "%zu letters too many in %s, the last of them for %s: %s", l.n - due,
+                     topic_name(topic_dead_letters(of)),
+                     text(record_header(&l.of[l.n - 1], "dlq.reason")),
+                     text(record_header(&l.of[l.n - 1], "dlq.text")));
+}
+
+/* A record kills each instance that meets it in a crowd, which none can tell the others, and two more
+   alone. Where there is one instance and no blow, it is three deaths. */
+static void judge_deaths(const struct world_view *v, struct report *r) {
+    static const int stage_of[] = {
+        [POISON_PREPROCESS] = 0, [POISON_STORE] = 1, [POISON_BATCH] = 2, [POISON_PREDICT] = 5};
+    int most = 0, poisons = 0;
+    bool sure = !v->plan->blow_count;
+    for (int i = 0; i < v->plan->sending_count; i++) {
+        enum flaw flaw = v->plan->sendings[i].flaw;
+        if (flaw < POISON_PREPROCESS) continue;
+        int instances = v->plan->instances[stage_of[flaw]];
+        poisons++;
+        most += 2 + (v->plan->blow_count ? 6 : instances);
+        sure = sure && instances == 1;
+    }
+    if (v->deaths > most)
+        report_wrong(r, "poison killed %d times, and may %d times", v->deaths, most);
+    if (sure && poisons < 2 && v->deaths != most) /* two in one crowd share its death */
+        report_wrong(r, "poison killed %d times, and must %d times", v->deaths, most);
+}
+
+/* ---- the table ---- */
+
+static bool redis_has(const struct world_view *v, const char *index, const char *name) {
+    redisReply *a = redisCommand(v->redis, "ZSCORE %s %s", index, name);
+    bool has = a && a->type != REDIS_REPLY_NIL;
+    if (a) freeReplyObject(a);
+    return has;
+}
+
+static void judge_table(const struct world_view *v, struct report *r) {
+    for (int m = 0; m < MODELS; m++) {
+        char index[80], key[120];
+        snprintf(index, sizeof index, "darkroom.images:{%s}", model_names[m]);
+        int images = 0;
+        for (int k = 0; k < revision_count; k++)
+            images += revisions[k].model == m && revisions[k].number == 1;
+        long long listed = redis_count(v, "ZCARD", index), there = 0;
+        for (size_t k = 0; k < row_count; k++) {
+            if (rows[k].of->model != m || rows[k].revision != 1) continue;
+            snprintf(key, sizeof key, "darkroom.image:{%s}:%s", model_names[m], text(rows[k].name));
+            if (!redis_count(v, "EXISTS", key)) continue;
+            there++;
+            if (!redis_has(v, index, text(rows[k].name)))
+                report_wrong(r, "row %s of %s is not in the index", text(rows[k].name),
+                             model_names[m]);
+        }
+        /* gamma keeps 5 images. A name whose row was evicted between SET and ZADD counts until it is evicted too. */
+        bool few = m == 2 && images > 5;
+        if (few ? listed != 5 || there > 5 : listed != images || there != images)
+            report_wrong(r, "%s has %lld rows and %lld in the index, of %d images", model_names[m],
+                         there, listed, images);
+    }
+}
+
+void judge(const struct world_view *v, struct report *r) {
+    int64_t last[MODELS];
+    arena_reset(&arena);
+    expect_revisions(v->plan);
+    judge_stored(v, r);
+    if (*r->what) return; /* what follows leans on it */
+    judge_batches(v, r);
+    if (*r->what) return;
+    judge_versions(v, r, last);
+    judge_deployed(v, r, last);
+    judge_answers(v, r);
+    judge_letters(v, r, IMAGES, POISON_PREPROCESS);
+    judge_letters(v, r, IMAGES_PREPARED, POISON_STORE);
+    judge_letters(v, r, IMAGES_STORED, POISON_BATCH);
+    judge_letters(v, r, BATCHES, GOOD);
+    judge_letters(v, r, MODELS_TRAINED, GOOD);
+    judge_deaths(v, r);
+    judge_table(v, r);
+}

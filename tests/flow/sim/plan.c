@@ -1,0 +1,163 @@
+/* plan: what a schedule is drawn from. Blows are drawn by boundary first, so that rare ones are met as often as others. */
+#define _GNU_SOURCE
+#include "tests/flow/sim/sim.h"
+
+#include "lib/image/png.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *const boundary_names[BOUNDARIES] = {"step",      "poll",   "outputs",   "lane",
+                                                "positions", "commit", "committed", "connect",
+                                                "command",   "reply"};
+const char *const fault_names[FAULTS] = {"crash",  "zombie", "move", "refused",  "unknown",
+                                         "fenced", "cut",    "full", "readonly", "loading"};
+const char *const stage_names[STAGES] = {"preprocess", "store",  "batch",
+                                         "train",      "deploy", "predict"};
+const char *const model_names[MODELS] = {"alpha", "beta", "gamma"};
+
+bool fault_applies(enum boundary at, enum fault f) {
+    switch (f) {
+    case CRASH:
+    case ZOMBIE:
+    case MOVE: return true;
+    case REFUSED:
+    case FENCED: return at == AT_POLL || at == AT_SEND || at == AT_POSITIONS || at == AT_COMMIT;
+    case UNKNOWN: return at == AT_SEND || at == AT_POSITIONS || at == AT_COMMIT;
+    case CUT: return at == AT_CONNECT || at == AT_COMMAND || at == AT_REPLY;
+    case FULL:
+    case READONLY:
+    case LOADING: return at == AT_COMMAND || at == AT_REPLY;
+    default: return false;
+    }
+}
+
+uint32_t roll(struct dice *d, uint32_t n) {
+    d->state += 0x9e3779b97f4a7c15u;
+    uint64_t x = d->state;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+    return n ? (uint32_t)(x % n) : (uint32_t)x;
+}
+
+static struct blow draw_blow(struct dice *d) {
+    /* How far it may be to the next boundary of the kind that counts. */
+    static const uint32_t reach[BOUNDARIES] = {60, 60, 12, 12, 12, 12, 12, 3, 30, 60};
+    struct blow b = {.at = (enum boundary)roll(d, BOUNDARIES)};
+    do b.what = (enum fault)roll(d, FAULTS);
+    while (!fault_applies(b.at, b.what));
+    b.nth = (int)roll(d, reach[b.at]);
+    b.dice = roll(d, 0);
+    return b;
+}
+
+static void draw_image(struct dice *d, struct plan *p, struct sending *s) {
+    int same = roll(d, 3) ? -1 : (int)roll(d, (uint32_t)(p->sending_count + 1)) - 1;
+    /* gamma keeps few images: one that comes again may be a new one by then, so there it does not. */
+    if (same >= 0 && !p->sendings[same].request && !p->sendings[same].flaw &&
+        p->sendings[same].model != 2) {
+        int turn = s->turn;
+        *s = p->sendings[same]; /* a duplicate, … */
+        s->turn = turn;
+        if (roll(d, 2)) s->pixels = (int)roll(d, 3) * 100 + s->id; /* … or a correction */
+        if (!roll(d, 3)) s->label = (int)roll(d, 3);
+        return;
+    }
+    s->id = p->sending_count;
+    s->pixels = s->id;
+    s->label = roll(d, 10) ? (int)roll(d, 3) : -1;
+    if (!roll(d, 12)) s->flaw = (enum flaw[]){BROKEN, BAD_LABEL, EMPTY}[roll(d, 3)];
+    if (!roll(d, 120))
+        s->flaw = (enum flaw[]){POISON_PREPROCESS, POISON_STORE, POISON_BATCH}[roll(d, 3)];
+    if (s->flaw == POISON_BATCH) s->label = 0;
+}
+
+void plan_draw(struct plan *p, uint64_t seed) {
+    struct dice d = {seed};
+    *p = (struct plan){.seed = seed, .partitions = 1 + (int)roll(&d, 3)};
+    int count = 12 + (int)roll(&d, 30), models = 1 + (int)roll(&d, MODELS),
+        span = 40 + (int)roll(&d, 160);
+    for (int i = 0; i < STAGES; i++) p->instances[i] = 1 + (int)roll(&d, 3);
+    for (; p->sending_count < count; p->sending_count++) {
+        struct sending s = {.turn = p->sending_count * span / count,
+                            .model = (int)roll(&d, (uint32_t)models)};
+        s.request = !roll(&d, 4);
+        if (s.request) {
+            s.id = s.pixels = p->sending_count;
+            s.label = -1;
+            if (!roll(&d, 10)) s.flaw = (enum flaw[]){BROKEN, EMPTY, NO_MODEL}[roll(&d, 3)];
+            if (!roll(&d, 120)) s.flaw = POISON_PREDICT;
+        } else {
+            draw_image(&d, p, &s);
+        }
+        p->sendings[p->sending_count] = s;
+    }
+    int blows = (int)roll(&d, BLOWS + 1);
+    while (p->blow_count < blows) p->blows[p->blow_count++] = draw_blow(&d);
+}
+
+void sending_pixels(const struct sending *s, uint8_t out[PIXELS]) {
+    struct dice d = {(uint64_t)s->pixels * 7919u + 13u};
+    for (int i = 0; i < PIXELS; i++)
+        out[i] = (uint8_t)(roll(&d, 80) + (i / SIDE == s->label % SIDE ? 150 : 0));
+}
+
+const char *sending_label(int label) {
+    static const char *const names[] = {"a", "b", "c"};
+    return label < 0 ? NULL : names[label];
+}
+
+struct record sending_record(const struct sending *s, struct arena *a) {
+    static const char *const roles[] = {[POISON_PREPROCESS] = "die-preprocess-",
+                                        [POISON_STORE] = "die-store-",
+                                        [POISON_BATCH] = "die-batch-",
+                                        [POISON_PREDICT] = "die-predict-"};
+    struct header *h = arena_alloc(a, 2 * sizeof *h);
+    struct buf file = {0};
+    struct err e = {0};
+    uint8_t pixels[PIXELS];
+    struct image im = {SIDE, SIDE, 1, pixels};
+    sending_pixels(s, pixels);
+    if (image_encode(&im, &file, &e)) abort();
+    if (s->flaw == BROKEN) file.len -= 9 + (size_t)s->id % 20;
+    if (s->flaw == EMPTY) file.len = 0;
+    size_t n = 0;
+    h[n++] = (struct header){BYTES("ce_model"),
+                             bytes_of(s->flaw == NO_MODEL ? "nobody" : model_names[s->model])};
+    if (s->label >= 0 || s->flaw == BAD_LABEL)
+        h[n++] = (struct header){BYTES("label"), s->flaw == BAD_LABEL
+                                                     ? BYTES("a\nb")
+                                                     : bytes_of(sending_label(s->label))};
+    const char *role = s->flaw >= POISON_PREPROCESS ? roles[s->flaw] : s->request ? "q" : "i";
+    struct record r = {.topic = topic_name(s->request ? PREDICTIONS_REQUESTS : IMAGES),
+                       .key = bytes_of(arena_printf(a, "%s%d", role, s->id)),
+                       .value = arena_copy(a, buf_bytes(&file)),
+                       .headers = h,
+                       .header_count = n,
+                       .time_ms = -1};
+    buf_free(&file);
+    return r;
+}
+
+void plan_print(const struct plan *p) {
+    static const char *const flaws[] = {"",          "broken",    "bad label",
+                                        "empty",     "no model",  "poisonous",
+                                        "poisonous", "poisonous", "poisonous"};
+    printf("seed %llu: %d partitions; instances", (unsigned long long)p->seed, p->partitions);
+    for (int i = 0; i < STAGES; i++) printf(" %s %d", stage_names[i], p->instances[i]);
+    printf("\n");
+    for (int i = 0; i < p->sending_count; i++) {
+        const struct sending *s = &p->sendings[i];
+        struct arena a = {0};
+        struct record r = sending_record(s, &a);
+        printf("  turn %3d  %-7s %-5s %-20.*s pixels %3d  label %-4s %s\n", s->turn,
+               s->request ? "request" : "image", model_names[s->model], (int)r.key.len,
+               (const char *)r.key.data, s->pixels, s->label < 0 ? "none" : sending_label(s->label),
+               flaws[s->flaw]);
+        arena_free(&a);
+    }
+    for (int i = 0; i < p->blow_count; i++)
+        printf("  then, at the %dth %-10s %s (%u)\n", p->blows[i].nth + 1,
+               boundary_names[p->blows[i].at], fault_names[p->blows[i].what], p->blows[i].dice);
+}

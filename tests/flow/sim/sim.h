@@ -1,0 +1,137 @@
+/*
+ * sim: the fleet under a simulated clock, on the memory log and a real Redis, with faults at every
+ * boundary. A plan is all that a schedule is made of, drawn from its seed; the world carries it out;
+ * the judge counts what came of it. One process does one schedule at a time.
+ *
+ * Every worker is a coroutine. At a boundary it may stand still while others run, so a worker that
+ * lost its partition goes on in the middle of what it did: between two commands to Redis, between
+ * its outputs and its positions. A crash is a coroutine that is never taken up again.
+ */
+#ifndef DARKROOM_TESTS_SIM_H
+#define DARKROOM_TESTS_SIM_H
+
+#include "lib/bus/memory.h"
+#include "proto/topics.h"
+
+#include <hiredis/hiredis.h>
+
+enum { STAGES = 6, SENDINGS = 64, BLOWS = 8, MODELS = 3, SIDE = 4, PIXELS = SIDE * SIDE };
+
+enum boundary {
+    AT_STEP,      /* between two turns of the loop */
+    AT_POLL,      /* before a poll */
+    AT_SEND,      /* before the outputs are sent */
+    AT_LANE,      /* at a change of lanes */
+    AT_POSITIONS, /* outputs are sent, positions are not */
+    AT_COMMIT,    /* before the commit */
+    AT_COMMITTED, /* behind it, and nobody was told */
+    AT_CONNECT,   /* to Redis */
+    AT_COMMAND,   /* commands go to Redis; some of their bytes may get there */
+    AT_REPLY,     /* Redis has done a command and answered it */
+    BOUNDARIES
+};
+
+enum fault {
+    CRASH,   /* kill -9 */
+    ZOMBIE,  /* stands still past its session time-out, then goes on */
+    MOVE,    /* partitions move: members in another order, one more, or one less */
+    REFUSED, /* the call fails and did nothing */
+    UNKNOWN, /* the call works, and a time-out is told */
+    FENCED,  /* the producers are fenced */
+    CUT,     /* the connection to Redis breaks, in the middle of what is sent */
+    FULL,    /* Redis takes no writes: maxmemory, replica, loading */
+    READONLY,
+    LOADING,
+    FAULTS
+};
+
+extern const char *const boundary_names[BOUNDARIES], *const fault_names[FAULTS];
+extern const char *const stage_names[STAGES], *const model_names[MODELS];
+bool fault_applies(enum boundary at, enum fault f);
+
+/* ---- the plan ---- */
+
+enum flaw {
+    GOOD,
+    BROKEN,
+    BAD_LABEL,
+    EMPTY,
+    NO_MODEL,
+    POISON_PREPROCESS,
+    POISON_STORE,
+    POISON_BATCH,
+    POISON_PREDICT
+};
+
+struct sending {
+    int turn; /* when it is published */
+    bool request;
+    int model, id, pixels; /* pixels: a number that they are drawn from */
+    int label;             /* -1: none */
+    enum flaw flaw;
+};
+
+struct blow {
+    enum boundary at;
+    enum fault what;
+    int nth;       /* of these boundaries, since the blow before it */
+    uint32_t dice; /* how many bytes get through, how long it lasts, … */
+};
+
+struct plan {
+    uint64_t seed;
+    int partitions, instances[STAGES];
+    int sending_count, blow_count;
+    struct sending sendings[SENDINGS];
+    struct blow blows[BLOWS];
+};
+
+void plan_draw(struct plan *p, uint64_t seed);
+void plan_print(const struct plan *p);
+/* The sending as it is published; in the arena. */
+struct record sending_record(const struct sending *s, struct arena *a);
+void sending_pixels(const struct sending *s, uint8_t out[PIXELS]);
+const char *sending_label(int label);
+
+struct dice {
+    uint64_t state;
+};
+uint32_t roll(struct dice *d, uint32_t n); /* 0 … n-1 */
+
+/* ---- the world ---- */
+
+struct report {
+    char what[600]; /* what is wrong; "" when nothing is */
+    uint64_t trace; /* hash over everything that happened: equal for equal plans */
+    int64_t boundaries;
+    int turns, deaths; /* deaths of poison */
+};
+
+/* Redis at this socket is emptied, and used. met: adds how often each fault was met where. */
+void world_run(const struct plan *p, const char *socket, const char *models_file, bool tell,
+               uint64_t met[BOUNDARIES][FAULTS], struct report *r);
+
+/* For the judge, while the world stands: the log at rest. */
+struct world_view {
+    const struct plan *plan;
+    struct bus_memory *log;
+    redisContext *redis;
+    const int (*offsets)[2]; /* of each sending that is published: partition, offset */
+    int deaths;
+};
+/* "" in what: all is well. */
+void judge(const struct world_view *v, struct report *r);
+void report_wrong(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- between the door and the world ---- */
+
+/* A worker is at a boundary; returns the fault that the caller must carry out, FAULTS for none. */
+enum fault world_boundary(enum boundary at, uint32_t *dice);
+/* The worker's connection; -1: it is closed. */
+void world_connected(int fd);
+bool world_inside(void); /* a worker is running */
+/* A crash is due: what gets through must be sent before. Does not return. */
+_Noreturn void world_die(void);
+void world_barrier(void); /* Redis has seen all that was sent before */
+
+#endif
