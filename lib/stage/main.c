@@ -116,8 +116,8 @@ static enum err_kind read_all(struct program *p, int argc, char **argv, bool *he
     if (settings_read(uses, argc, argv, &operand, help, e)) return e->kind;
     if (*help) return ERR_NONE;
     if (operand < argc)
-        return err_fatal(e, "there is nothing to do with the word \"%.60s\": settings are flags",
-                         argv[operand]);
+        return err_fatal(e, "there is nothing to do with the word \"%.*s\": settings are flags",
+                         (int)strcspn(argv[operand], ":=@"), argv[operand]);
     if (topics_prefix(p->common.prefix, e)) return err_in(e, "prefix");
     if (p->common.delivery != BUS_EXACTLY_ONCE && !s->may_repeat)
         return err_fatal(e, "delivery is at-least-once: for %s it must be exactly-once", s->name);

@@ -1,5 +1,5 @@
 /*
- * poison.c: ranges, the note "suspect OFFSET tries N until OFFSET by PAGE", and the count of the memory
+ * poison.c: ranges, the note "suspect OFFSET tries N deaths N until OFFSET by PAGE", and the count of the memory
  * limit.
  */
 #define _GNU_SOURCE
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { NOTE_LEN = 96, PATH_LEN = 512 };
+enum { NOTE_LEN = 160, PATH_LEN = 512 };
 
 struct stage_hands *hands_make(void) {
     void *page = mmap(NULL, sizeof(struct stage_hands), PROT_READ | PROT_WRITE,
@@ -80,15 +80,31 @@ bool ranges_ahead(struct ranges *r, const struct bus *b) {
     return ahead;
 }
 
-static bool alone_is(const struct stage_hands *h, int32_t partition, int64_t offset) {
-    return h->alone.tries && h->alone.partition == partition && h->alone.offset == offset;
+static struct alone *alone_of(const struct stage_hands *h, int32_t partition, int64_t offset) {
+    for (uint32_t i = 0; i < h->alone_count; i++)
+        if (h->alone[i].partition == partition && h->alone[i].offset == offset)
+            return (struct alone *)&h->alone[i];
+    return NULL;
+}
+
+/* In the place of the partition's last one; where there are too many, of any. */
+static struct alone *alone_new(struct stage_hands *h, int32_t partition, int64_t offset) {
+    uint32_t i = 0;
+    while (i < h->alone_count && h->alone[i].partition != partition) i++;
+    if (i == POISON_ALONE) i = (uint32_t)partition % POISON_ALONE;
+    h->alone[i] = (struct alone){.partition = partition, .offset = offset};
+    if (i == h->alone_count) h->alone_count++;
+    return &h->alone[i];
 }
 
 void poison_died(struct stage_hands *h, bool fault) {
     for (uint32_t i = 0; fault && i < h->held.count; i++) {
         const struct range *x = &h->held.list[i];
         ranges_add(&h->suspects, x->partition, x->from, x->to);
-        if (x->to == x->from + 1 && alone_is(h, x->partition, x->from)) h->alone.tries++;
+        struct alone *alone = alone_of(h, x->partition, x->from);
+        if (h->held.count > 1 || x->to != x->from + 1 || !alone) continue;
+        alone->tries++;
+        alone->deaths++;
     }
     h->held.count = 0;
     h->restarts++;
@@ -96,14 +112,15 @@ void poison_died(struct stage_hands *h, bool fault) {
 
 struct note {
     int64_t offset, until;
-    int tries;
+    int tries, deaths; /* deaths: alone, seen by a page */
     uint64_t by;
 };
 
 static bool read_note(const struct bus *b, int32_t partition, struct note *n) {
     const char *text = bus_note(b, partition);
-    return text && sscanf(text, "suspect %" SCNd64 " tries %d until %" SCNd64 " by %" SCNx64,
-                          &n->offset, &n->tries, &n->until, &n->by) == 4;
+    return text &&
+           sscanf(text, "suspect %" SCNd64 " tries %d deaths %d until %" SCNd64 " by %" SCNx64,
+                  &n->offset, &n->tries, &n->deaths, &n->until, &n->by) == 5;
 }
 
 void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n) {
@@ -122,6 +139,7 @@ void poison_learn(struct stage_hands *h, const struct bus *b, const struct recor
 
 int poison_tries(const struct stage_hands *h, const struct bus *b, const struct record *r) {
     struct note note;
+    const struct alone *alone = alone_of(h, r->partition, r->offset);
     int tries = 1;
     if (!ranges_hold(&h->suspects, r)) return 0;
     if (read_note(b, r->partition, &note) && note.offset == r->offset && note.tries > 0)
@@ -129,21 +147,35 @@ int poison_tries(const struct stage_hands *h, const struct bus *b, const struct 
     else
         note.by = h->id;
     /* The page knows better than its own note, which may have counted a try that was no death. */
-    if (alone_is(h, r->partition, r->offset) && (note.by == h->id || tries < h->alone.tries))
-        tries = h->alone.tries;
+    if (alone && (note.by == h->id || tries < alone->tries)) tries = alone->tries;
     return tries;
+}
+
+/* Those in the note are of pages before; this one's own are not in it, or are in it again. */
+static int deaths_alone(const struct stage_hands *h, const struct bus *b, const struct record *r) {
+    struct note note;
+    const struct alone *alone = alone_of(h, r->partition, r->offset);
+    bool noted = read_note(b, r->partition, &note) && note.offset == r->offset;
+    int before = noted ? note.deaths : 0, own = alone ? alone->deaths : 0;
+    return before > own ? before : own;
+}
+
+bool poison_is_proven(const struct stage_hands *h, const struct bus *b, const struct record *r,
+                      int tries) {
+    return tries >= POISON_MANY || (tries >= POISON_TRIES && deaths_alone(h, b, r));
 }
 
 enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r,
                          struct err *e) {
     const struct range *of = find(&h->suspects, r->partition);
+    struct alone *alone = alone_of(h, r->partition, r->offset);
     int tries = poison_tries(h, b, r);
     char note[NOTE_LEN];
-    snprintf(note, sizeof note, "suspect %" PRId64 " tries %d until %" PRId64 " by %" PRIx64,
-             r->offset, tries + 1, of ? of->to : r->offset + 1, h->id);
-    h->alone.partition = r->partition;
-    h->alone.offset = r->offset;
-    h->alone.tries = tries;
+    snprintf(note, sizeof note,
+             "suspect %" PRId64 " tries %d deaths %d until %" PRId64 " by %" PRIx64, r->offset,
+             tries + 1, deaths_alone(h, b, r), of ? of->to : r->offset + 1, h->id);
+    if (!alone) alone = alone_new(h, r->partition, r->offset);
+    alone->tries = tries;
     return bus_mark(b, r->partition, note, e);
 }
 

@@ -10,14 +10,16 @@
  *
  * The death in the crowd is the first try of every suspect. Dying from outside (kill -9) or failing
  * without dying takes a try back: the page knows how many tries stood before this one, and wins
- * over the note if the note is its own.
+ * over the note if the note is its own. A note of another page may count tries that were no deaths, so
+ * nothing is buried before a page has seen it die alone and said so in the note, unless the tries are
+ * many: then it is a record that takes the watching parent with it.
  */
 #ifndef DARKROOM_STAGE_POISON_H
 #define DARKROOM_STAGE_POISON_H
 
 #include "lib/bus/bus.h"
 
-enum { POISON_TRIES = 3, POISON_RANGES = 512 };
+enum { POISON_TRIES = 3, POISON_MANY = 8, POISON_RANGES = 512, POISON_ALONE = 64 };
 
 struct range {
     int32_t partition;
@@ -33,11 +35,13 @@ struct stage_hands {
     uint64_t id;            /* of this page: whose note it is */
     struct ranges held;     /* being handled, or their commit is under way */
     struct ranges suspects; /* were held when a process died of a fault */
-    struct {
+    struct alone {
         int32_t partition;
         int64_t offset;
-        int tries; /* deaths before it was taken alone; 0: nobody was */
-    } alone;
+        int tries;         /* deaths that are known of */
+        int deaths;        /* of them alone, in this page's hands */
+    } alone[POISON_ALONE]; /* one a partition, the suspect that was taken last */
+    uint32_t alone_count;
     uint64_t restarts;
 };
 
@@ -62,6 +66,9 @@ void poison_died(struct stage_hands *h, bool fault);
 void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n);
 /* How many deaths this record has been held for; 0: it is no suspect. */
 int poison_tries(const struct stage_hands *h, const struct bus *b, const struct record *r);
+/* Whether a record with so many deaths is to be buried. */
+bool poison_is_proven(const struct stage_hands *h, const struct bus *b, const struct record *r,
+                      int tries);
 /* Counts one try more, in the page and in the note; then the suspect may be handled alone. */
 enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r,
                          struct err *e) MUST_CHECK;

@@ -377,7 +377,7 @@ static void decide_to_bury(struct stage_run *run, const struct range *of, enum b
 static enum err_kind try_suspect(struct stage_run *run, const struct record *r, struct err *e) {
     int tries = poison_tries(run->hands, run->bus, r);
     if (!tries) return ERR_NONE;
-    if (tries < POISON_TRIES) {
+    if (!poison_is_proven(run->hands, run->bus, r, tries)) {
         if (tries > 1)
             log_warn("%s[%d]@%" PRId64 " is taken alone, try %d", r->topic, r->partition, r->offset,
                      tries + 1);

@@ -679,6 +679,42 @@ static void tries_move_to_other_instances(void **state) {
     stop(w);
 }
 
+/* Another's note may count tries that were no deaths: then it is tried once more. */
+static void a_note_alone_buries_nobody(void **state) {
+    struct world *w = *state;
+    struct record out[MOST];
+    handle_before = handle;
+    w->stage.handle = deadly;
+    say(w, "ok");
+    say(w, "killer");
+    start(w);
+    if (!setjmp(death)) run_dry(w);
+    crash(w, true); /* now both are suspects */
+    for (int i = 0; i < 4; i++) {
+        start(w);
+        struct err e;
+        struct records in;
+        struct bus_limits one = {1, 1 << 20, 10};
+        assert_int_equal(bus_poll(w->bus, &one, &in, &e), ERR_NONE);
+        assert_int_equal(in.count, 1);
+        assert_int_equal(poison_try(&w->hands, w->bus, in.list, &e), ERR_NONE);
+        crash(w, false); /* from outside, with its page */
+        struct ranges suspects = w->hands.suspects;
+        w->hands = (struct stage_hands){.id = 100 + (uint64_t)i, .suspects = suspects};
+    }
+    for (;;) {
+        start(w);
+        if (!setjmp(death)) {
+            run_dry(w);
+            break;
+        }
+        crash(w, true);
+    }
+    assert_int_equal(letters(w, out), 1);
+    assert_int_equal(prepared(w), 1);
+    stop(w);
+}
+
 static void the_page_for_prometheus(void **state) {
     struct world *w = *state;
     struct buf page = {0};
@@ -729,6 +765,7 @@ int main(void) {
         TEST(a_death_from_outside_is_no_try),
         TEST(a_death_from_outside_suspects_nobody),
         TEST(tries_move_to_other_instances),
+        TEST(a_note_alone_buries_nobody),
         TEST(the_page_for_prometheus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,16 @@ static void equal_and_absent(void **state) {
     assert_int_equal(BYTES("a\0b").len, 3);
 }
 
+static void a_small_set(void **state) {
+    struct bytes set[3];
+    size_t n = 0;
+    assert_int_equal(bytes_enter(set, &n, BYTES("a")), 0);
+    assert_int_equal(bytes_enter(set, &n, BYTES("b")), 1);
+    assert_int_equal(bytes_enter(set, &n, BYTES("a")), 0);
+    assert_int_equal(bytes_enter(set, &n, BYTES("")), 2);
+    assert_int_equal(n, 3);
+}
+
 static void clean_text(void **state) {
     static const struct {
         struct bytes text;
@@ -108,6 +118,7 @@ static void an_arena(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_and_absent),
+        cmocka_unit_test(a_small_set),
         cmocka_unit_test(clean_text),
         cmocka_unit_test(a_buf_grows),
         cmocka_unit_test(an_arena),

@@ -333,6 +333,11 @@ static void a_late_trainer_publishes_nothing(void **state) {
     err_clear(&err);
     assert_int_equal(registry_head(registry, BYTES("m"), &arena, &head, &err), ERR_NONE);
     assert_true(bytes_equal(head.lineage, one.lineage));
+    /* It looked for the batch before the other's version was there, and for the head behind it. */
+    struct trained again = one;
+    again.version = one.version + 1;
+    again.parent = one.version;
+    assert_int_equal(registry_publish(registry, &again, &err), ERR_AGAIN);
     learner_close(l);
 }
 
@@ -466,7 +471,7 @@ static void serves_what_is_deployed(void **state) {
     struct learner *l = learner_open(registry, images, 1);
     struct manifest m = batch_of(0, 400, 4, true);
     struct trained one = learn(l, &spec, &m, 1);
-    struct served_models *s = served_open(redis_server_url(&server), "t.", 16, &err);
+    struct served_models *s = served_open(&(struct redis_conf){.url = redis_server_url(&server)}, "t.", 16, &err);
     struct deployed d = {.model = BYTES("m"),
                          .version = 1,
                          .artifact = one.artifact,

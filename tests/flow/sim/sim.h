@@ -118,6 +118,7 @@ struct world_view {
     redisContext *redis;
     const int (*offsets)[2]; /* of each sending that is published: partition, offset */
     int deaths;
+    bool tell;
 };
 /* "" in what: all is well. */
 void judge(const struct world_view *v, struct report *r);

@@ -464,7 +464,8 @@ void world_run(const struct plan *p, const char *socket, const char *models_file
         rest();
     }
     r->turns = world.turn;
-    struct world_view view = {p, world.log, world.redis, (const int(*)[2])world.offsets, r->deaths};
+    struct world_view view = {p,         world.log, world.redis, (const int(*)[2])world.offsets,
+                              r->deaths, talk};
     if (!*r->what) judge(&view, r);
     redisFree(world.redis);
 }
