@@ -20,20 +20,20 @@
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
 
-enum { SLICE = 256 }; /* images of one forward pass: what a model needs in memory is bounded */
+enum { SLICE = 128 }; /* images of one forward pass: what a model needs in memory is bounded */
 
 struct predict {
-    const char *redis_url;
+    struct redis_conf redis;
     struct tensor_reader reader;
     struct served_models *models;
 };
 
 static const struct setting settings[] = {
-    REDIS_SETTING(struct predict, redis_url), TENSOR_SETTINGS(struct predict, reader), {0}};
+    REDIS_SETTINGS(struct predict, redis), TENSOR_SETTINGS(struct predict, reader), {0}};
 
 static enum err_kind open_(void *state, struct err *e) {
     struct predict *p = state;
-    p->models = served_open(p->redis_url, topics_prefix_now(), SLICE, e);
+    p->models = served_open(&p->redis, topics_prefix_now(), SLICE, e);
     return p->models ? ERR_NONE : e->kind;
 }
 
