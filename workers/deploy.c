@@ -50,6 +50,12 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
         stage_count(out, "passed_over", 1);
         return ERR_NONE;
     }
+    if (m->version <= was.judged)
+        log_warn(
+            "model %.*s: version %lld comes after version %lld: what Redis had is gone, and the "
+            "model began anew",
+            (int)m->model.len, (const char *)m->model.data, (long long)m->version,
+            (long long)was.judged);
     if (judge_challenger(registry, d->tables.images, m, &was, &(struct alive){still, out}, a, &now,
                          e))
         return e->kind;

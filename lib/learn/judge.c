@@ -117,12 +117,17 @@ static bool same_input(const struct model *a, const struct model *b) {
 }
 
 /* old.net NULL: there is none that could go on serving. */
-static void decide(const struct deployed *served, const struct model *old, const struct model *new,
-                   struct arena *a, struct deployed *out) {
+static void decide(const struct deployed *served, const struct trained *challenger,
+                   const struct model *old, const struct model *new, struct arena *a,
+                   struct deployed *out) {
     const struct metrics *before = &out->evaluation, *now = &out->challenger;
     long long n = (long long)out->judged, was = (long long)served->version;
     out->promoted = true;
-    if (!was) {
+    if (!challenger->images) {
+        out->promoted = false;
+        out->why = bytes_of(arena_printf(
+            a, "version %lld has seen no image: those of its batches are gone from Redis", n));
+    } else if (!was) {
         out->why = bytes_of(arena_printf(a, "version %lld is the first", n));
     } else if (!old->net) {
         out->why =
@@ -169,7 +174,7 @@ enum err_kind judge_challenger(struct registry *g, struct images *im,
     if (old.net && judge_score(im, challenger->model, &old, NULL, &rows, rows.count, NULL, alive,
                                &out->evaluation, e))
         goto done;
-    decide(served, &old, &new, a, out);
+    decide(served, challenger, &old, &new, a, out);
     if (out->promoted) out->evaluation = out->challenger;
     out->version = out->promoted ? challenger->version : served->version;
     out->artifact = out->promoted ? challenger->artifact : served->artifact;

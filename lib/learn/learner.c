@@ -6,6 +6,7 @@
 #include "lib/learn/learner.h"
 
 #include "lib/base/clock.h"
+#include "lib/base/log.h"
 #include "lib/learn/pupil.h"
 
 #include <math.h>
@@ -38,16 +39,13 @@ struct learner *learner_open(struct registry *g, struct images *im, int threads)
 }
 
 void learner_forget(struct learner *l) {
-    for (size_t i = 0; i < l->count; i++) {
-        pupil_clear(l->list[i]);
-        free(l->list[i]);
-    }
-    l->count = 0;
+    for (size_t i = 0; i < l->count; i++) pupil_clear(l->list[i]);
 }
 
 void learner_close(struct learner *l) {
     if (!l) return;
     learner_forget(l);
+    for (size_t i = 0; i < l->count; i++) free(l->list[i]);
     free(l->list);
     free(l);
 }
@@ -371,6 +369,11 @@ enum err_kind learner_learn(struct learner *l, struct bytes model, const struct 
     struct pupil *p = pupil_of(l, model);
     struct fresh f = {{0}};
     if (registry_head(l->registry, model, a, &head, e)) goto done;
+    if (head.version < p->seen)
+        log_warn("model %s: version %lld, which it had, is not in Redis any more; it goes on after "
+                 "version %lld",
+                 p->name, (long long)p->seen, (long long)head.version);
+    p->seen = head.version;
     if (head.version != p->version || !p->model.net) {
         pupil_clear(p);
         if (head.version && pupil_load(p, l->registry, &head, alive, e)) goto done;
@@ -387,7 +390,7 @@ enum err_kind learner_learn(struct learner *l, struct bytes model, const struct 
                             .batch_count = n,
                             .time_ms = clock_now_ms()};
     for (size_t i = 0; i < n; i++) out->batches[i] = batches[i].batch;
-    (void)!next_version(l, p, spec, &f, alive, a, out, e);
+    if (!next_version(l, p, spec, &f, alive, a, out, e)) p->seen = out->version;
 done:
     if (e->kind) pupil_clear(p); /* half a step on: begin again from the registry */
     rows_free(&f.train);

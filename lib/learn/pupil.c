@@ -13,15 +13,14 @@ enum {
 }; /* versions between two that write down every row: so long is the longest chain */
 
 void pupil_clear(struct pupil *p) {
-    char name[sizeof p->name];
-    memcpy(name, p->name, sizeof name);
+    struct pupil kept = {.seen = p->seen};
+    memcpy(kept.name, p->name, sizeof kept.name);
     model_free(&p->model);
     rows_free(&p->rows);
     rows_free(&p->held);
     free(p->momentum);
     free(p->average);
-    *p = (struct pupil){0};
-    memcpy(p->name, name, sizeof name);
+    *p = kept;
 }
 
 /* ---- from the registry ---- */

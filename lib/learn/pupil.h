@@ -15,6 +15,7 @@
 /* {0} with a name is a model that has no version yet. */
 struct pupil {
     char name[72];
+    int64_t seen; /* the last version that this process knows of */
     int64_t version;
     char lineage[HASH_HEX + 1]; /* artifact of this version; "" at version 0 */
     char weights[HASH_HEX + 1], momentum_name[HASH_HEX + 1]; /* artifacts of the training state */
@@ -25,7 +26,7 @@ struct pupil {
     float *momentum, *average; /* (param_count); NULL: nothing yet */
 };
 
-void pupil_clear(struct pupil *p); /* keeps the name */
+void pupil_clear(struct pupil *p); /* keeps the name, and what was seen */
 
 /* From the registry. ERR_AGAIN when its artifacts are gone: somebody published the next version
    meanwhile, or they are lost and people must know. */

@@ -385,6 +385,40 @@ static void judges_on_the_same_images(void **state) {
     learner_close(l);
 }
 
+/* What stood in Redis is gone: a batch whose images went with it makes a version that nobody serves. */
+static void what_is_lost_begins_anew(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m[] = {batch_of(0, 300, 3, true), batch_of(300, 300, 3, true)};
+    struct trained one = learn(l, &spec, &m[0], 1);
+    struct deployed none = {0}, first, second, third;
+    struct redis_reply reply;
+    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
+                     ERR_NONE);
+    assert_int_equal(redis_do(redis, &reply, &err, 1, (const struct bytes[]){BYTES("FLUSHALL")}),
+                     ERR_NONE);
+
+    struct trained gone = learn(l, &spec, &m[1], 1);
+    assert_int_equal(gone.version, 1);
+    assert_int_equal(gone.images, 0);
+    assert_int_equal(gone.missing, 300);
+    assert_int_equal(
+        judge_challenger(registry, images, &gone, &first, &alive, &arena, &second, &err), ERR_NONE);
+    assert_false(second.promoted);
+    assert_true(bytes_equal(second.artifact, one.artifact));
+
+    m[1] = batch_of(600, 300, 3, true);
+    struct trained back = learn(l, &spec, &m[1], 1);
+    assert_int_equal(back.version, 2);
+    assert_int_equal(back.images, 300);
+    assert_int_equal(
+        judge_challenger(registry, images, &back, &second, &alive, &arena, &third, &err), ERR_NONE);
+    assert_true(third.promoted);
+    assert_true(bytes_equal(third.artifact, back.artifact));
+    learner_close(l);
+}
+
 static bool has_artifact(struct bytes name) {
     struct buf file = {0};
     struct err e = {0};
@@ -522,6 +556,7 @@ int main(void) {
         T(a_late_trainer_publishes_nothing),
         T(diverged_training_is_not_published),
         T(judges_on_the_same_images),
+        T(what_is_lost_begins_anew),
         T(a_version_that_learned_nothing_can_be_gone_on_from),
         T(equal_weights_share_nothing),
         T(a_new_input_size_is_promoted),
