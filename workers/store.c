@@ -12,6 +12,7 @@
  * event, or a tensor whose size is not its shape's, goes to the dead letters. With Redis away the
  * runtime takes the records again, so nothing is lost.
  */
+#include "lib/base/clock.h"
 #include "lib/learn/tables.h"
 #include "lib/stage/stage.h"
 
@@ -92,7 +93,7 @@ static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e)
 
 /* What the spec of each model among the puts does not keep goes, oldest first. Ages count up to the
    time of the model's first record here, not up to now: working off a backlog does not empty the
-   table. */
+   table. Nor does a record from ahead of our time: some other machine's clock is wrong. */
 static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t n, struct out *out,
                           struct err *e) {
     struct bytes *models = arena_alloc(out_arena(out), n * sizeof *models);
@@ -102,8 +103,9 @@ static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t
         struct bytes model = puts[i].row.model;
         int64_t removed = 0;
         if (bytes_enter(models, &model_count, model) < known) continue; /* once a model */
-        if (images_keep(t->images, model, specs_of(t->specs, model), puts[i].from.time_ms, &removed,
-                        e))
+        int64_t now = clock_now_ms();
+        if (now > puts[i].from.time_ms) now = puts[i].from.time_ms;
+        if (images_keep(t->images, model, specs_of(t->specs, model), now, &removed, e))
             return e->kind;
         stage_count(out, "evicted", (uint64_t)removed);
     }
