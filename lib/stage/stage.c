@@ -213,11 +213,13 @@ static enum err_kind offer_kept(struct stage_run *run, struct err *e) {
             at = &(*at)->next;
         all = all && taken;
     }
-    if (all)
+    if (all) {
         run->updates_retry = (struct retry){0};
-    else
-        run->updates_retry.due_us =
-            clock_monotonic_us() + next_retry_ms(run, &run->updates_retry) * 1000LL;
+        return ERR_NONE;
+    }
+    int ms = next_retry_ms(run, &run->updates_retry);
+    run->metrics->backoff_ms += (uint64_t)ms;
+    run->updates_retry.due_us = clock_monotonic_us() + ms * 1000LL;
     return ERR_NONE;
 }
 

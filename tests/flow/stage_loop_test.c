@@ -476,6 +476,7 @@ static void an_update_waits_while_the_stage_goes_on(void **state) {
     run_dry(w);
     assert_int_equal(w->tiny.handled, 2);
     assert_int_equal(w->tiny.updates, 1);
+    assert_true(w->metrics.backoff_ms > 0);
     w->tiny.updates_down = false;
     for (int i = 0; i < 20; i++) {
         clock_sleep_ms(500);
