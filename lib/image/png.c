@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct image_limits image_default_limits = {16 << 20, 16 << 20, 1 << 20};
+const struct image_limits image_default_limits = {16 << 20, 16 << 20};
 
 /* What a decode owns. It lives in the caller of the function that calls setjmp, so that a longjmp
    leaves every field defined. */
@@ -98,9 +98,9 @@ static void read_picture(struct decode *d) {
     png_uint_32 side = d->limits->max_pixels < PNG_UINT_31_MAX ? (png_uint_32)d->limits->max_pixels
                                                                : PNG_UINT_31_MAX;
     png_set_user_limits(png, side, side);
-    png_set_chunk_malloc_max(png, (png_alloc_size_t)d->limits->max_chunk);
-    png_set_chunk_cache_max(png, 1);
+    png_set_chunk_malloc_max(png, 0); /* those that are large are skipped, no memory is taken */
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+    png_set_benign_errors(png, 0); /* what libpng would overlook */
     /* -1: everything, known to libpng or not, but IHDR, PLTE, tRNS, IDAT and IEND. */
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_set_read_fn(png, d, read_bytes);
@@ -141,7 +141,7 @@ static void read_picture(struct decode *d) {
             convert_row(d->plane + (size_t)y * in_stride, in_channels,
                         d->out->pixels + (size_t)y * stride, d->channels, width, background);
     }
-    png_read_end(png, NULL); /* up to IEND and its checksum */
+    png_read_end(png, info); /* up to IEND and its checksum; without info it looks at no chunk */
 }
 
 /* The only automatic object beside a longjmp is `d` itself, which does not change. */
@@ -149,7 +149,8 @@ static void read_guarded(struct decode *d) {
     if (setjmp(png_jmpbuf(d->png)) == 0) read_picture(d);
 }
 
-/* By the file's first bytes: IHDR stands there or libpng refuses the file. */
+/* By the file's first bytes. IHDR must stand there: libpng skips what stands before it, and would meet a
+   size that nobody has looked at. */
 static enum err_kind check_limits(struct bytes file, const struct image_limits *limits,
                                   struct err *e) {
     const uint8_t *p = file.data;
@@ -159,7 +160,8 @@ static enum err_kind check_limits(struct bytes file, const struct image_limits *
     if (file.len > (uint64_t)limits->max_bytes)
         return err_bad(e, REASON_TOO_LARGE, "a PNG of %zu bytes, over the limit of %lld", file.len,
                        (long long)limits->max_bytes);
-    if (file.len < 33 || memcmp(p + 12, "IHDR", 4) != 0) return ERR_NONE;
+    if (file.len < 33 || memcmp(p + 8, "\0\0\0\rIHDR", 8) != 0)
+        return err_bad(e, REASON_BROKEN_IMAGE, "a damaged PNG: it does not begin with its header");
     uint64_t width = png_get_uint_32(p + 16), height = png_get_uint_32(p + 20);
     if (width * height > (uint64_t)limits->max_pixels)
         return err_bad(e, REASON_TOO_LARGE, "a PNG of %llu x %llu pixels, over the limit of %lld",

@@ -6,7 +6,8 @@
  * of order is broken-image with what libpng said; one over the limits is too-large before anything
  * of its size is allocated. Gamma, colour profiles and every other ancillary chunk but tRNS are
  * skipped unread, so they cannot hide a bomb and pixels are what the file stores; an APNG is its
- * plain picture. Bytes behind IEND are ignored.
+ * plain picture. Bytes behind IEND, and colours of a palette that no pixel can name, are ignored; a
+ * pixel that names no colour of its palette is black.
  */
 #ifndef DARKROOM_IMAGE_PNG_H
 #define DARKROOM_IMAGE_PNG_H
@@ -23,9 +24,8 @@ struct image {
 struct image_limits {
     int64_t max_pixels; /* width * height */
     int64_t max_bytes;  /* of the file */
-    int64_t max_chunk;  /* bytes of memory for one chunk other than IDAT */
 };
-extern const struct image_limits image_default_limits; /* 16 Mi pixels, 16 MiB, 1 MiB */
+extern const struct image_limits image_default_limits; /* 16 Mi pixels, 16 MiB */
 
 /* What shows through where the picture is transparent. */
 enum image_alpha { IMAGE_OVER_WHITE, IMAGE_OVER_BLACK };
