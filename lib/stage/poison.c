@@ -1,6 +1,6 @@
 /*
- * poison.c: ranges, the note "suspect OFFSET tries N deaths N until OFFSET by PAGE", and the count of the memory
- * limit.
+ * poison.c: ranges, the note "suspect OFFSET hot OFFSET tries N deaths N until OFFSET by PAGE", and the
+ * count of the memory limit.
  */
 #define _GNU_SOURCE
 #include "lib/stage/poison.h"
@@ -97,9 +97,15 @@ static struct alone *alone_new(struct stage_hands *h, int32_t partition, int64_t
     return &h->alone[i];
 }
 
+static bool overlaps(const struct ranges *r, const struct range *x) {
+    const struct range *of = find(r, x->partition);
+    return of && x->from < of->to && x->to > of->from;
+}
+
 void poison_died(struct stage_hands *h, bool fault) {
     for (uint32_t i = 0; fault && i < h->held.count; i++) {
         const struct range *x = &h->held.list[i];
+        if (overlaps(&h->suspects, x)) ranges_add(&h->hot, x->partition, x->from, x->to);
         ranges_add(&h->suspects, x->partition, x->from, x->to);
         struct alone *alone = alone_of(h, x->partition, x->from);
         if (h->held.count > 1 || x->to != x->from + 1 || !alone) continue;
@@ -110,17 +116,29 @@ void poison_died(struct stage_hands *h, bool fault) {
     h->restarts++;
 }
 
+/* offset <= hot <= until: what is being tried, and what else is suspect. tries and deaths are of the
+   record at `offset` when it is tried alone, else of all below hot. */
 struct note {
-    int64_t offset, until;
+    int64_t offset, hot, until;
     int tries, deaths; /* deaths: alone, seen by a page */
     uint64_t by;
 };
 
 static bool read_note(const struct bus *b, int32_t partition, struct note *n) {
     const char *text = bus_note(b, partition);
-    return text &&
-           sscanf(text, "suspect %" SCNd64 " tries %d deaths %d until %" SCNd64 " by %" SCNx64,
-                  &n->offset, &n->tries, &n->deaths, &n->until, &n->by) == 5;
+    return text && sscanf(text,
+                          "suspect %" SCNd64 " hot %" SCNd64 " tries %d deaths %d until %" SCNd64
+                          " by %" SCNx64,
+                          &n->offset, &n->hot, &n->tries, &n->deaths, &n->until, &n->by) == 6;
+}
+
+static enum err_kind write_note(struct bus *b, int32_t partition, const struct note *n,
+                                struct err *e) {
+    char text[NOTE_LEN];
+    snprintf(text, sizeof text,
+             "suspect %" PRId64 " hot %" PRId64 " tries %d deaths %d until %" PRId64 " by %" PRIx64,
+             n->offset, n->hot, n->tries, n->deaths, n->until, n->by);
+    return bus_mark(b, partition, text, e);
 }
 
 void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n) {
@@ -130,22 +148,43 @@ void poison_learn(struct stage_hands *h, const struct bus *b, const struct recor
         if (!read_note(b, in[i].partition, &note) || note.until <= in[i].offset) continue;
         const struct range *known = find(&h->suspects, in[i].partition);
         if (!known || known->to < note.until)
-            log_warn("partition %d goes on one by one to offset %" PRId64
+            log_warn("partition %d goes on carefully to offset %" PRId64
                      ": a worker died of a record there",
                      in[i].partition, note.until);
         ranges_add(&h->suspects, in[i].partition, note.offset, note.until);
+        if (note.by != h->id) ranges_add(&h->hot, in[i].partition, note.offset, note.hot);
     }
+}
+
+static size_t root(int64_t n) {
+    size_t r = 1;
+    while ((int64_t)((r + 1) * (r + 1)) <= n) r++;
+    return r;
+}
+
+size_t poison_crowd(struct stage_hands *h, const struct bus *b) {
+    size_t least = 0;
+    bool hot = ranges_ahead(&h->hot, b);
+    if (!ranges_ahead(&h->suspects, b)) return 0;
+    if (hot) return 1;
+    for (uint32_t i = 0; i < h->suspects.count; i++) {
+        const struct range *x = &h->suspects.list[i];
+        int64_t start = bus_start(b, x->partition);
+        if (start < 0) continue;
+        size_t crowd = root(x->to - (start > x->from ? start : x->from));
+        if (!least || crowd < least) least = crowd;
+    }
+    return least;
 }
 
 int poison_tries(const struct stage_hands *h, const struct bus *b, const struct record *r) {
     struct note note;
     const struct alone *alone = alone_of(h, r->partition, r->offset);
-    int tries = 1;
     if (!ranges_hold(&h->suspects, r)) return 0;
-    if (read_note(b, r->partition, &note) && note.offset == r->offset && note.tries > 0)
+    int tries = ranges_hold(&h->hot, r) ? 2 : 1;
+    note.by = h->id;
+    if (read_note(b, r->partition, &note) && note.offset == r->offset && note.hot == r->offset + 1)
         tries = note.tries;
-    else
-        note.by = h->id;
     /* The page knows better than its own note, which may have counted a try that was no death. */
     if (alone && (note.by == h->id || tries < alone->tries)) tries = alone->tries;
     return tries;
@@ -170,13 +209,29 @@ enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct reco
     const struct range *of = find(&h->suspects, r->partition);
     struct alone *alone = alone_of(h, r->partition, r->offset);
     int tries = poison_tries(h, b, r);
-    char note[NOTE_LEN];
-    snprintf(note, sizeof note,
-             "suspect %" PRId64 " tries %d deaths %d until %" PRId64 " by %" PRIx64, r->offset,
-             tries + 1, deaths_alone(h, b, r), of ? of->to : r->offset + 1, h->id);
+    struct note note = {.offset = r->offset,
+                        .hot = r->offset + 1,
+                        .until = of ? of->to : r->offset + 1,
+                        .tries = tries + 1,
+                        .deaths = deaths_alone(h, b, r),
+                        .by = h->id};
     if (!alone) alone = alone_new(h, r->partition, r->offset);
     alone->tries = tries;
-    return bus_mark(b, r->partition, note, e);
+    return write_note(b, r->partition, &note, e);
+}
+
+enum err_kind poison_try_crowd(struct stage_hands *h, struct bus *b, const struct record *in,
+                               size_t n, struct err *e) {
+    for (size_t i = 0; i < n;) {
+        size_t first = i;
+        while (i < n && in[i].partition == in[first].partition) i++;
+        struct range x = {in[first].partition, in[first].offset, in[i - 1].offset + 1};
+        const struct range *of = find(&h->suspects, x.partition);
+        if (!overlaps(&h->suspects, &x)) continue;
+        struct note note = {x.from, x.to, of->to > x.to ? of->to : x.to, 2, 0, h->id};
+        if (write_note(b, x.partition, &note, e)) return e->kind;
+    }
+    return ERR_NONE;
 }
 
 /* The number behind `name` in a file of lines "name number"; -1 when there is none. */

@@ -3,16 +3,16 @@
  *
  * Before records are handled their ranges of offsets are written to a page that the watching parent
  * shares (struct stage_hands); they stand there until the commit is done. When the process dies of
- * a fault, or of the memory limit, what stands there becomes suspect: it is taken one record at a
- * time, and before a suspect is handled alone its try is counted in the note of the committed
- * position, which outlives the process and moves with the partition. A suspect's third death is its
- * last: it is buried unhandled.
+ * a fault, or of the memory limit, what stands there becomes suspect. Of n suspects it takes the
+ * root of n at a time; a small crowd that dies too is hot and taken one record at a time. So the
+ * third death is that of the culprit alone, and the others wait for some 2 * root of n commits.
  *
- * The death in the crowd is the first try of every suspect. Dying from outside (kill -9) or failing
- * without dying takes a try back: the page knows how many tries stood before this one, and wins
- * over the note if the note is its own. A note of another page may count tries that were no deaths, so
- * nothing is buried before a page has seen it die alone and said so in the note, unless the tries are
- * many: then it is a record that takes the watching parent with it.
+ * Before suspects are handled their try is counted in the note of the committed position, which
+ * outlives the process and moves with the partition. Dying from outside (kill -9) or failing without
+ * dying takes a try back: the page knows how many tries stood before this one, and wins over the
+ * note if the note is its own. A note of another page may count tries that were no deaths, so
+ * nothing is buried before a page has seen it die alone and said so in the note, unless the tries
+ * are many: then it is a record that takes the watching parent with it.
  */
 #ifndef DARKROOM_STAGE_POISON_H
 #define DARKROOM_STAGE_POISON_H
@@ -35,6 +35,7 @@ struct stage_hands {
     uint64_t id;            /* of this page: whose note it is */
     struct ranges held;     /* being handled, or their commit is under way */
     struct ranges suspects; /* were held when a process died of a fault */
+    struct ranges hot;      /* of them, held in a small crowd when it died again */
     struct alone {
         int32_t partition;
         int64_t offset;
@@ -64,6 +65,8 @@ void poison_died(struct stage_hands *h, bool fault);
 
 /* By the child. Notes that came with the partitions of these records add to the suspects. */
 void poison_learn(struct stage_hands *h, const struct bus *b, const struct record *in, size_t n);
+/* How many records may be taken at once, for the suspects that are ahead; 0: there are none. */
+size_t poison_crowd(struct stage_hands *h, const struct bus *b);
 /* How many deaths this record has been held for; 0: it is no suspect. */
 int poison_tries(const struct stage_hands *h, const struct bus *b, const struct record *r);
 /* Whether a record with so many deaths is to be buried. */
@@ -72,6 +75,9 @@ bool poison_is_proven(const struct stage_hands *h, const struct bus *b, const st
 /* Counts one try more, in the page and in the note; then the suspect may be handled alone. */
 enum err_kind poison_try(struct stage_hands *h, struct bus *b, const struct record *r,
                          struct err *e) MUST_CHECK;
+/* The same for a small crowd of them, which may be of several partitions. */
+enum err_kind poison_try_crowd(struct stage_hands *h, struct bus *b, const struct record *in,
+                               size_t n, struct err *e) MUST_CHECK;
 
 /* How often the memory limit of this process's control group has killed; -1 where that cannot be
  * read. */

@@ -101,7 +101,7 @@ struct stage_run *stage_run_make(const struct stage *s, void *state, struct bus 
     run->metrics->restarts = run->hands->restarts;
     for (uint32_t i = 0; i < run->hands->suspects.count; i++) {
         const struct range *x = &run->hands->suspects.list[i];
-        log_warn("partition %d goes one by one from offset %" PRId64 " to %" PRId64
+        log_warn("partition %d goes on carefully from offset %" PRId64 " to %" PRId64
                  ": this worker died of a record there",
                  x->partition, x->from, x->to);
     }
@@ -318,9 +318,10 @@ static enum err_kind rewind_bus(struct stage_run *run, struct err *e) {
     return ERR_NONE;
 }
 
-static bool one_by_one(struct stage_run *run) {
-    bool suspects = ranges_ahead(&run->hands->suspects, run->bus);
-    return ranges_ahead(&run->careful, run->bus) || suspects;
+/* How many records to take at once, when something ahead is not to be trusted; 0: any number. */
+static size_t careful_crowd(struct stage_run *run) {
+    size_t suspects = poison_crowd(run->hands, run->bus);
+    return ranges_ahead(&run->careful, run->bus) ? 1 : suspects;
 }
 
 static void note_state(struct stage_run *run) {
@@ -376,7 +377,9 @@ static void decide_to_bury(struct stage_run *run, const struct range *of, enum b
 }
 
 /* A suspect is counted before it is handled, or buried when it has had its tries. */
-static enum err_kind try_suspect(struct stage_run *run, const struct record *r, struct err *e) {
+static enum err_kind try_suspects(struct stage_run *run, const struct records *in, struct err *e) {
+    const struct record *r = in->list;
+    if (in->count > 1) return poison_try_crowd(run->hands, run->bus, r, in->count, e);
     int tries = poison_tries(run->hands, run->bus, r);
     if (!tries) return ERR_NONE;
     if (!poison_is_proven(run->hands, run->bus, r, tries)) {
@@ -484,8 +487,9 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     if (run->caught_up ? gather_updates(run, e) || offer_kept(run, e) : catch_up(run, 0, e))
         return e->kind;
 
+    size_t crowd = careful_crowd(run);
     struct bus_limits limits = {
-        .max_records = one_by_one(run) ? 1 : most_records(run),
+        .max_records = crowd && crowd < most_records(run) ? crowd : most_records(run),
         .max_bytes = run->conf.max_bytes ? (size_t)run->conf.max_bytes : s->max_bytes,
         .wait_ms = run->caught_up || wait_ms < WATCH_PAUSE_MS ? wait_ms : WATCH_PAUSE_MS,
     };
@@ -495,11 +499,12 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     run->had_records = true;
 
     poison_learn(run->hands, run->bus, in.list, in.count);
-    bool carefully = one_by_one(run), asked = carefully;
-    if (carefully && in.count > 1) return rewind_bus(run, e);
+    crowd = careful_crowd(run);
+    bool carefully = crowd > 0, asked = carefully;
+    if (carefully && in.count > crowd) return rewind_bus(run, e);
     if (!is_enough(run, &in)) return ERR_NONE;
 
-    if (carefully && !is_to_bury(run, &in) && try_suspect(run, in.list, e)) return e->kind;
+    if (carefully && !is_to_bury(run, &in) && try_suspects(run, &in, e)) return e->kind;
     if (s->watch_first || !run->caught_up) {
         asked = true;
         if (catch_up(run, wait_ms, e)) return e->kind;
