@@ -20,13 +20,13 @@
 static const struct command *const commands[] = {
     &command_publish,      &command_predict,     &command_results,      &command_status,
     &command_models_list,  &command_models_show, &command_images_export, &command_topics_list,
-    &command_topics_create, &command_topics_check, &command_generate_digits};
+    &command_topics_create, &command_topics_check, &command_topics_acls, &command_generate_digits};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const struct setting prefix_setting[] = {
     {"prefix", SETTING_TEXT, offsetof(struct client, prefix), TOPIC_DEFAULT_PREFIX, "Before the name of every topic, group and key", NULL, 0, 0, 0},
     {0}};
-static const struct setting redis_setting[] = {REDIS_SETTING(struct client, redis_url), {0}};
+static const struct setting redis_setting[] = {REDIS_SETTINGS(struct client, redis), {0}};
 static const struct setting no_setting[] = {{0}};
 
 /* ---- help ---- */

@@ -8,6 +8,7 @@
 
 #include "lib/base/settings.h"
 #include "lib/bus/reader.h"
+#include "lib/kv/redis.h"
 #include "proto/topics.h"
 
 /* Exit codes, of every command. */
@@ -18,7 +19,8 @@ enum { NEEDS_PREFIX = 1, NEEDS_KAFKA = 2 | NEEDS_PREFIX, NEEDS_REDIS = 4 | NEEDS
 
 struct client {
     const struct command *command;
-    const char *prefix, *redis_url;
+    const char *prefix;
+    struct redis_conf redis;
     struct bus_property *properties; /* for the Kafka client */
     size_t property_count;
 };
@@ -36,7 +38,7 @@ struct command {
     int (*run)(struct client *c, const void *options, char **operands, int n);
 };
 extern const struct command command_publish, command_predict, command_results, command_topics_list,
-    command_topics_create, command_topics_check, command_status, command_models_list, command_models_show,
+    command_topics_create, command_topics_check, command_topics_acls, command_status, command_models_list, command_models_show,
     command_images_export, command_generate_digits;
 
 int client_main(int argc, char **argv);

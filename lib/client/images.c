@@ -71,7 +71,7 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     int64_t count = 0;
     if (!o->csv) return client_usage(c, "say --csv");
     if (!event_model_is_valid(bytes_of(o->model))) return client_usage(c, "\"%s\" is no model's name", o->model);
-    struct redis *r = redis_open(&(struct redis_conf){.url = c->redis_url, .connect_ms = 2000, .timeout_ms = 30000}, &e);
+    struct redis *r = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 30000}, &e);
     struct images *images = r ? images_open(r, c->prefix) : NULL;
     if (r && !images_count(images, bytes_of(o->model), &count, &e)) {
         progress_begin("export", count);

@@ -31,7 +31,7 @@ struct shelf {
 };
 
 static enum err_kind open_shelf(const struct client *c, struct shelf *s, struct err *e) {
-    s->redis = redis_open(&(struct redis_conf){.url = c->redis_url, .connect_ms = 2000, .timeout_ms = 10000}, e);
+    s->redis = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000}, e);
     if (!s->redis) return e->kind;
     s->images = images_open(s->redis, c->prefix);
     s->registry = registry_open(s->redis, c->prefix);

@@ -71,7 +71,7 @@ static void ask_kafka(const struct client *c, struct look *l) {
 }
 
 static void ask_redis(const struct client *c, struct look *l) {
-    struct redis *r = redis_open(&(struct redis_conf){.url = c->redis_url, .connect_ms = 2000, .timeout_ms = 5000}, &l->redis);
+    struct redis *r = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 5000}, &l->redis);
     struct images *images = r ? images_open(r, c->prefix) : NULL;
     struct registry *registry = r ? registry_open(r, c->prefix) : NULL;
     struct bytes *names = NULL;

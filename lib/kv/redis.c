@@ -178,7 +178,7 @@ struct redis *redis_open(const struct redis_conf *conf, struct err *e) {
     r->where = where.data;
     r->connect_ms = conf->connect_ms > 0 ? conf->connect_ms : 2000;
     r->timeout_ms = conf->timeout_ms > 0 ? conf->timeout_ms : 5000;
-    if (conf->ca_file) r->ca_file = mem_copy(conf->ca_file, strlen(conf->ca_file));
+    if (conf->ca_file && *conf->ca_file) r->ca_file = mem_copy(conf->ca_file, strlen(conf->ca_file));
     signal(SIGPIPE, SIG_IGN); /* hiredis 0.14 writes with write() */
     return r;
 }

@@ -87,12 +87,22 @@ enum err_kind images_count(struct images *im, struct bytes model, int64_t *count
 enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n,
                             struct err *e) MUST_CHECK;
 
-/* For a worker's settings table. */
-#define REDIS_SETTING(type, field)                                                                 \
+/* For a worker's settings table; `member` is its struct redis_conf. */
+#define REDIS_SETTINGS(type, member)                                                               \
+    {"redis-url",                                                                                  \
+     SETTING_SECRET,                                                                               \
+     offsetof(type, member.url),                                                                   \
+     "redis://127.0.0.1:6379/0",                                                                   \
+     "Redis: redis://[user:password@]host:port/db, rediss:// for TLS, or unix:/path",              \
+     NULL,                                                                                         \
+     0,                                                                                            \
+     0,                                                                                            \
+     0},                                                                                           \
     {                                                                                              \
-        "redis-url", SETTING_SECRET, offsetof(type, field), "redis://127.0.0.1:6379/0",            \
-            "Redis: redis://[user:password@]host:port/db, rediss:// for TLS, or unix:/path", NULL, \
-            0, 0, 0                                                                                \
+        "redis-ca-file", SETTING_TEXT, offsetof(type, member.ca_file), NULL,                       \
+            "PEM file of who may sign the certificate of a rediss:// server; without it the "      \
+            "system's",                                                                            \
+            NULL, 0, 0, 0                                                                          \
     }
 
 #endif

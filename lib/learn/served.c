@@ -16,9 +16,9 @@ struct served_models {
     size_t count;
 };
 
-struct served_models *served_open(const char *redis_url, const char *prefix, int slice,
+struct served_models *served_open(const struct redis_conf *conf, const char *prefix, int slice,
                                   struct err *e) {
-    struct redis *redis = redis_open(&(struct redis_conf){.url = redis_url}, e);
+    struct redis *redis = redis_open(conf, e);
     if (!redis) return NULL;
     struct served_models *s = mem_zeroed(1, sizeof *s);
     s->redis = redis;

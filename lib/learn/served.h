@@ -27,7 +27,7 @@ struct served {
 };
 
 /* slice: images of one pass, at most. ERR_FATAL for a wrong URL; Redis is contacted when needed. */
-struct served_models *served_open(const char *redis_url, const char *prefix, int slice,
+struct served_models *served_open(const struct redis_conf *conf, const char *prefix, int slice,
                                   struct err *e);
 void served_close(struct served_models *s);
 

@@ -5,8 +5,7 @@
 
 enum err_kind tables_open(struct tables *t, struct err *e) {
     if (!t->specs && !(t->specs = specs_load(t->models, e))) return e->kind;
-    if (!t->redis && !(t->redis = redis_open(&(struct redis_conf){.url = t->redis_url}, e)))
-        return e->kind;
+    if (!t->redis && !(t->redis = redis_open(&t->redis_conf, e))) return e->kind;
     if (!t->images) t->images = images_open(t->redis, topics_prefix_now());
     if (!t->registry) t->registry = registry_open(t->redis, topics_prefix_now());
     return images_check(t->images, e);

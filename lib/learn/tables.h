@@ -9,7 +9,8 @@
 #include "lib/learn/registry.h"
 
 struct tables {
-    const char *models, *redis_url; /* settings */
+    const char *models;           /* setting */
+    struct redis_conf redis_conf; /* settings */
     struct specs *specs;
     struct redis *redis;
     struct images *images;
@@ -18,7 +19,7 @@ struct tables {
 
 /* For a worker's settings table; `member` is its struct tables. */
 #define TABLES_SETTINGS(type, member)                                                              \
-    SPEC_SETTING(type, member.models), REDIS_SETTING(type, member.redis_url)
+    SPEC_SETTING(type, member.models), REDIS_SETTINGS(type, member.redis_conf)
 
 /* ERR_AGAIN: Redis is away or not fit for images; calling again goes on from there. ERR_FATAL: a
    setting or the file of the specs is wrong. */
