@@ -30,7 +30,9 @@ static const char *read_file(const char *path) {
     size_t n;
     while ((n = fread(piece, 1, sizeof piece, f)) > 0) buf_add(&b, piece, n);
     bool bad = ferror(f);
+    int error = errno;
     fclose(f);
+    errno = error;
     while (b.len && (b.data[b.len - 1] == '\n' || b.data[b.len - 1] == '\r')) b.len--;
     const char *text = bad ? NULL : arena_text(&kept, buf_bytes(&b));
     buf_free(&b);
@@ -137,6 +139,19 @@ enum err_kind settings_put(const struct setting *s, void *into, const char *text
                      s->type == SETTING_SECRET ? "(secret)" : text, allowed);
 }
 
+/* What the variable names is not repeated: it may be the secret itself, put into the wrong one. */
+static enum err_kind unreadable(struct err *e, const char *variable) {
+    return err_fatal(e, "%s names a file that cannot be read: %s", variable, strerror(errno));
+}
+
+/* The argument as it will be kept; what every user of the machine can see of the process's arguments is
+   painted over. */
+static const char *take_secret(char *argument) {
+    const char *copy = arena_text(&kept, bytes_of(argument));
+    memset(argument, 'x', strlen(argument));
+    return copy;
+}
+
 static enum err_kind from_environment(const struct setting *s, void *into, struct err *e) {
     char name[80], file_name[96];
     variable_name(s, name, sizeof name);
@@ -144,9 +159,7 @@ static enum err_kind from_environment(const struct setting *s, void *into, struc
     if (!value && s->type == SETTING_SECRET) {
         snprintf(file_name, sizeof file_name, "%s_FILE", name);
         const char *path = getenv(file_name);
-        if (path && !(value = read_file(path)))
-            return err_fatal(e, "%s names %s, which cannot be read: %s", file_name, path,
-                             strerror(errno));
+        if (path && !(value = read_file(path))) return unreadable(e, file_name);
     }
     return value ? settings_put(s, into, value, name, e) : ERR_NONE;
 }
@@ -188,17 +201,20 @@ enum err_kind settings_read(const struct settings_use *uses, int argc, char **ar
             return ERR_NONE;
         }
         if (c == '?' || c == ':') {
-            const char *word = argv[optind - 1];
+            const char *word = argv[optind - 1]; /* without its value: that may be a secret */
+            size_t len = strcspn(word, "=");
             return err_fatal(e,
-                             c == '?' ? "there is no flag %.60s (--help lists them)"
-                                      : "the flag %.60s needs a value",
-                             word);
+                             c == '?' ? "there is no flag %.*s (--help lists them)"
+                                      : "the flag %.*s needs a value",
+                             len < 60 ? (int)len : 60, word);
         }
         size_t i = c >= FLAG_BASE ? (size_t)(c - FLAG_BASE) : 1;
         while (c < FLAG_BASE && i < n && of[i]->letter != c) i++;
         char from[64];
         snprintf(from, sizeof from, "--%s", of[i]->name);
-        if (settings_put(of[i], into[i], optarg ? optarg : "true", from, e)) return e->kind;
+        const char *text = optarg ? optarg : "true";
+        if (of[i]->type == SETTING_SECRET) text = take_secret(optarg);
+        if (settings_put(of[i], into[i], text, from, e)) return e->kind;
     }
     *first_operand = optind;
     return ERR_NONE;
@@ -246,8 +262,7 @@ enum err_kind settings_properties(const char *prefix,
         size_t len = (size_t)(equals - name);
         if (len > 5 && memcmp(name + len - 5, "_FILE", 5) == 0) {
             if (!(value = read_file(equals + 1)))
-                return err_fatal(e, "%.*s names %s, which cannot be read: %s", (int)(equals - *v),
-                                 *v, equals + 1, strerror(errno));
+                return unreadable(e, arena_text(&kept, (struct bytes){*v, (size_t)(equals - *v)}));
             len -= 5;
         }
         char property[128];

@@ -42,7 +42,8 @@ struct settings_use {
  * {0}. argv is permuted as getopt does; *first_operand is the index of the first word that is no
  * flag. -h and --help set *help and stop. An unknown flag or a wrong value is ERR_FATAL whose text
  * names the setting, where the value came from and what is allowed; the caller exits with 2. Texts
- * are borrowed from argv and the environment, or live as long as the process.
+ * are borrowed from argv and the environment, or live as long as the process. A secret is painted
+ * over in argv, which every user of the machine can see.
  */
 enum err_kind settings_read(const struct settings_use *uses, int argc, char **argv,
                             int *first_operand, bool *help, struct err *e) MUST_CHECK;

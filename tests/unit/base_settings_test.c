@@ -114,6 +114,30 @@ static void a_secret_from_a_file(void **state) {
     assert_non_null(strstr(e.text, "DARKROOM_TEST_SECRET_FILE"));
 }
 
+static void a_secret_in_the_arguments(void **state) {
+    char joined[] = "--test-secret=hunter2", flag[] = "--test-secret", word[] = "hunter3";
+    char *argv[] = {"program", joined, NULL}, *again[] = {"program", flag, word, NULL};
+    const struct settings_use uses[] = {{table, &conf}, {0}};
+    assert_int_equal(settings_read(uses, 2, argv, &operand, &help, &e), 0);
+    assert_string_equal(conf.secret, "hunter2");
+    assert_string_equal(joined, "--test-secret=xxxxxxx");
+    assert_int_equal(settings_read(uses, 3, again, &operand, &help, &e), 0);
+    assert_string_equal(conf.secret, "hunter3");
+    assert_string_equal(word, "xxxxxxx");
+}
+
+/* Secrets that went to the wrong place are not repeated to everybody who reads the log. */
+static void a_secret_in_the_wrong_place(void **state) {
+    setenv("DARKROOM_TEST_SECRET_FILE", "hunter2", 1);
+    assert_int_equal(read_with(NULL), ERR_FATAL);
+    assert_non_null(strstr(e.text, "DARKROOM_TEST_SECRET_FILE"));
+    assert_null(strstr(e.text, "hunter2"));
+    unsetenv("DARKROOM_TEST_SECRET_FILE");
+    assert_int_equal(READ("--test-sceret=hunter2"), ERR_FATAL);
+    assert_non_null(strstr(e.text, "--test-sceret"));
+    assert_null(strstr(e.text, "hunter2"));
+}
+
 static void what_is_wrong_is_named(void **state) {
     static const struct {
         const char *flag, *says;
@@ -226,6 +250,8 @@ int main(void) {
         CLEAN(presets),
         CLEAN(flags_over_environment),
         CLEAN(a_secret_from_a_file),
+        CLEAN(a_secret_in_the_arguments),
+        CLEAN(a_secret_in_the_wrong_place),
         CLEAN(what_is_wrong_is_named),
         CLEAN(units),
         CLEAN(help_and_reference),
