@@ -604,6 +604,18 @@ static void the_killer_is_buried_on_its_third_death(void **state) {
     assert_true(bytes_is(record_header(out, "dlq.offset"), "4"));
 }
 
+/* Of 100 in its crowd the others wait for crowds of ten and fewer, not for a hundred hand-overs. */
+static void a_killer_holds_its_crowd_up_for_little(void **state) {
+    struct world *w = *state;
+    struct record out[MOST];
+    for (int i = 0; i < 100; i++) say(w, i == 50 ? "killer" : "ok");
+    assert_int_equal(live_and_die(w, 0), 3);
+    assert_int_equal(prepared(w), 99);
+    assert_int_equal(letters(w, out), 1);
+    assert_in_range(w->tiny.handled, 15, 40);
+    assert_int_equal(w->tiny.largest, 10);
+}
+
 static void refuse_(void *state, const struct record *r, const struct err *why, struct out *out) {
     struct err e;
     struct record answer = {.key = r->key, .value = bytes_of(why->text), .time_ms = -1};
@@ -762,6 +774,7 @@ int main(void) {
         TEST(an_undeclared_topic_is_refused),
         TEST(replies_go_where_the_settings_allow),
         TEST(the_killer_is_buried_on_its_third_death),
+        TEST(a_killer_holds_its_crowd_up_for_little),
         TEST(a_stage_may_answer_for_what_is_refused),
         TEST(a_death_from_outside_is_no_try),
         TEST(a_death_from_outside_suspects_nobody),
