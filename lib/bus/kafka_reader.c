@@ -21,10 +21,10 @@ struct reader {
     rd_kafka_t *rk, *ends; /* read committed, and for the true ends */
     char *topic;
     enum reader_from from;
-    bool ready;
+    bool ready, bound;
     int partitions; /* 0: was never ready */
     int64_t *next;  /* everything below was given out, or is not to be read; -1: begin anew */
-    int64_t *end;   /* as last asked */
+    int64_t *end;   /* as last asked; when bound, as it was then */
     rd_kafka_message_t *held;
     struct header *headers;
 };
@@ -129,7 +129,7 @@ static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
         kafka_again(&r->link, e, r->topic, m->err);
     } else if (next && m->offset >= *next) {
         *next = m->offset + 1;
-        return true;
+        return !r->bound || m->offset < r->end[m->partition];
     }
     return false;
 }
@@ -160,12 +160,21 @@ enum err_kind reader_at_end(struct reader *r, bool *at_end, struct err *e) {
     for (int p = 0; p < r->partitions; p++)
         if (r->next[p] < r->end[p]) return ERR_NONE; /* not even where it was: no need to ask */
     bool all = true;
-    for (int p = 0; p < r->partitions; p++) {
+    for (int p = 0; p < r->partitions && !r->bound; p++) {
         int64_t begin;
         if (ask_end(r, p, CALL_MS, &begin, &r->end[p], e)) return e->kind;
         if (r->next[p] < r->end[p]) all = false;
     }
     *at_end = all;
+    return ERR_NONE;
+}
+
+enum err_kind reader_bound(struct reader *r, struct err *e) {
+    int64_t begin;
+    if (reader_ready(r, CALL_MS, e)) return e->kind;
+    for (int p = 0; p < r->partitions; p++)
+        if (ask_end(r, p, CALL_MS, &begin, &r->end[p], e)) return e->kind;
+    r->bound = true;
     return ERR_NONE;
 }
 

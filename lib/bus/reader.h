@@ -21,6 +21,9 @@ enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, boo
 /* True when everything up to the end, as it is now, has been given out (open transactions
  * included). */
 enum err_kind reader_at_end(struct reader *r, bool *at_end, struct err *e) MUST_CHECK;
+/* The topic ends for this reader where it ends now, open transactions included: nothing behind it is
+ * given out, and reader_at_end asks no more. */
+enum err_kind reader_bound(struct reader *r, struct err *e) MUST_CHECK;
 void reader_close(struct reader *r);
 
 #endif
