@@ -151,9 +151,9 @@ struct bytes event_reply_to(const struct record *r) {
 enum err_kind event_shape(struct bytes shape, int *height, int *width, int *channels,
                           struct err *e) {
     char text[40] = "";
-    int used = 0;
+    size_t used = 0;
     if (shape.data && shape.len < sizeof text) memcpy(text, shape.data, shape.len);
-    if (sscanf(text, "%6d,%6d,%2d%n", height, width, channels, &used) != 3 || text[used] ||
+    if (sscanf(text, "%6d,%6d,%2d%zn", height, width, channels, &used) != 3 || used != shape.len ||
         *height < 1 || *width < 1 || (*channels != 1 && *channels != 3))
         return err_bad(e, REASON_BAD_SHAPE, "ce_shape must be height,width,channels like 28,28,1");
     return ERR_NONE;

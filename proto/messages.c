@@ -4,6 +4,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
 #include "lib/base/json.h"
+#include "proto/event.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,14 +47,44 @@ static enum err_kind get_text(const struct json *o, const char *name, bool need,
     return ERR_NONE;
 }
 
+/* Text as an event may carry it: what a message brings in ends as a key in Redis, a line of a log, a label
+   of a model. */
+static enum err_kind get_clean(const struct json *o, const char *name, bool need, size_t most,
+                               enum reason reason, struct arena *a, struct bytes *out,
+                               struct err *e) {
+    if (get_text(o, name, need, a, out, e) || !out->data) return e->kind;
+    if (!out->len || out->len > most || !bytes_is_clean_text(*out))
+        return err_bad(e, reason, "\"%s\" has %zu bytes: 1 to %zu of clean UTF-8 are allowed", name,
+                       out->len, most);
+    return ERR_NONE;
+}
+
+static enum err_kind get_label(const struct json *o, bool need, struct arena *a, struct bytes *out,
+                               struct err *e) {
+    return get_clean(o, "label", need, EVENT_LABEL_MAX, REASON_BAD_LABEL, a, out, e);
+}
+
+static enum err_kind get_model(const struct json *o, struct arena *a, struct bytes *out,
+                               struct err *e) {
+    if (get_text(o, "model", true, a, out, e)) return e->kind;
+    if (!event_model_is_valid(*out))
+        return err_bad(e, REASON_BAD_MODEL,
+                       "\"model\" must be 1 to %d of a-z, 0-9, '.', '_' and '-'", EVENT_MODEL_MAX);
+    return ERR_NONE;
+}
+
+static bool is_hex(struct bytes text, size_t digits) {
+    const char *p = text.data;
+    bool good = text.len == digits;
+    for (size_t i = 0; good && i < digits; i++)
+        good = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f');
+    return good;
+}
+
 static enum err_kind get_hex(const struct json *o, const char *name, bool need, size_t digits,
                              struct arena *a, struct bytes *out, struct err *e) {
     if (get_text(o, name, need, a, out, e)) return e->kind;
-    const char *p = out->data;
-    bool good = out->len == digits;
-    for (size_t i = 0; good && i < digits; i++)
-        good = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f');
-    if (out->data && !good)
+    if (out->data && !is_hex(*out, digits))
         return err_bad(e, REASON_BAD_MESSAGE, "\"%s\" must be %zu hex digits", name, digits);
     return ERR_NONE;
 }
@@ -139,11 +170,11 @@ enum err_kind stored_decode(struct bytes json, struct arena *a, struct stored *m
     struct json *o = parse(json, e);
     *m = (struct stored){0};
     if (!o) return e->kind;
-    if (get_text(o, "id", true, a, &m->id, e) || get_text(o, "source", true, a, &m->source, e) ||
+    if (get_clean(o, "id", true, EVENT_ID_MAX, REASON_BAD_ID, a, &m->id, e) ||
+        get_clean(o, "source", true, EVENT_ID_MAX, REASON_BAD_EVENT, a, &m->source, e) ||
         get_hex(o, "row", true, ROW_HEX, a, &m->row, e) ||
-        get_count(o, "revision", true, &m->revision, e) ||
-        get_text(o, "model", true, a, &m->model, e) ||
-        get_text(o, "label", false, a, &m->label, e) || get_split(o, &m->split, e) ||
+        get_count(o, "revision", true, &m->revision, e) || get_model(o, a, &m->model, e) ||
+        get_label(o, false, a, &m->label, e) || get_split(o, &m->split, e) ||
         get_hex(o, "pixels", true, HASH_HEX, a, &m->pixels, e))
         err_in(e, "stored image");
     json_free(o);
@@ -174,8 +205,8 @@ static enum err_kind get_manifest_image(const struct json *v, struct arena *a,
                                         struct manifest_image *im, struct err *e) {
     *im = (struct manifest_image){0};
     if (get_hex(v, "row", true, ROW_HEX, a, &im->row, e) ||
-        get_count(v, "revision", true, &im->revision, e) ||
-        get_text(v, "label", true, a, &im->label, e) || get_split(v, &im->split, e))
+        get_count(v, "revision", true, &im->revision, e) || get_label(v, true, a, &im->label, e) ||
+        get_split(v, &im->split, e))
         return e->kind;
     return ERR_NONE;
 }
@@ -186,11 +217,10 @@ enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifes
     *m = (struct manifest){0};
     if (!o) return e->kind;
     const struct json *images = json_member(o, "images");
-    if (get_hex(o, "batch", true, HASH_HEX, a, &m->batch, e) ||
-        get_text(o, "model", true, a, &m->model, e))
+    if (get_hex(o, "batch", true, HASH_HEX, a, &m->batch, e) || get_model(o, a, &m->model, e))
         goto done;
-    if (!json_is_array(images)) {
-        err_bad(e, REASON_BAD_MESSAGE, "\"images\" must be an array");
+    if (!json_is_array(images) || !json_count(images)) {
+        err_bad(e, REASON_BAD_MESSAGE, "\"images\" must be an array with images");
         goto done;
     }
     m->images = arena_alloc(a, json_count(images) * sizeof *m->images);
@@ -238,6 +268,9 @@ static enum err_kind get_batches(const struct json *o, struct arena *a, struct t
     for (const struct json *v = json_first(list); v; v = json_next(v)) {
         struct bytes id = {0};
         if (json_as_text(v, &id, e)) return err_in(e, "batches");
+        if (!is_hex(id, HASH_HEX))
+            return err_bad(e, REASON_BAD_MESSAGE, "\"batches\" must be of %d hex digits each",
+                           HASH_HEX);
         m->batches[m->batch_count++] = arena_copy(a, id);
     }
     return ERR_NONE;
@@ -247,8 +280,7 @@ enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained 
     struct json *o = parse(json, e);
     *m = (struct trained){0};
     if (!o) return e->kind;
-    if (get_text(o, "model", true, a, &m->model, e) ||
-        get_count(o, "version", true, &m->version, e) ||
+    if (get_model(o, a, &m->model, e) || get_count(o, "version", true, &m->version, e) ||
         get_count(o, "parent", true, &m->parent, e) ||
         get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
         get_hex(o, "lineage", true, HASH_HEX, a, &m->lineage, e) || get_batches(o, a, m, e) ||
@@ -287,8 +319,7 @@ enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deploye
     struct json *o = parse(json, e);
     *m = (struct deployed){0};
     if (!o) return e->kind;
-    if (get_text(o, "model", true, a, &m->model, e) ||
-        get_count(o, "version", true, &m->version, e) ||
+    if (get_model(o, a, &m->model, e) || get_count(o, "version", true, &m->version, e) ||
         get_hex(o, "artifact", m->version > 0, HASH_HEX, a, &m->artifact, e) ||
         get_count(o, "judged", true, &m->judged, e) ||
         json_get_bool(o, "promoted", true, &m->promoted, e) ||
@@ -324,6 +355,11 @@ void result_encode(const struct result *m, struct buf *out) {
     json_end(&w);
 }
 
+static enum err_kind check_share(double p, struct err *e) {
+    return p >= 0 && p <= 1 ? ERR_NONE
+                            : err_bad(e, REASON_BAD_MESSAGE, "a probability is not in 0 to 1");
+}
+
 static enum err_kind get_probabilities(const struct json *o, struct arena *a, struct result *m,
                                        struct err *e) {
     const struct json *list = json_member(o, "probabilities");
@@ -334,7 +370,7 @@ static enum err_kind get_probabilities(const struct json *o, struct arena *a, st
     float *probabilities = arena_alloc(a, n * sizeof *probabilities);
     for (const struct json *v = json_first(list); v; v = json_next(v), i++) {
         double p;
-        if (json_as_real(v, &p, e)) return err_in(e, "probabilities");
+        if (json_as_real(v, &p, e) || check_share(p, e)) return err_in(e, "probabilities");
         labels[i] = arena_text(a, bytes_of(json_name(v)));
         probabilities[i] = (float)p;
     }
@@ -359,7 +395,7 @@ enum err_kind result_decode(struct bytes json, struct arena *a, struct result *m
                get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
                get_text(o, "label", true, a, &m->label, e) ||
                json_get_real(o, "probability", true, &m->probability, e) ||
-               get_probabilities(o, a, m, e)) {
+               check_share(m->probability, e) || get_probabilities(o, a, m, e)) {
         goto done;
     }
 done:

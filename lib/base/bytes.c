@@ -45,6 +45,7 @@ size_t bytes_enter(struct bytes *set, size_t *n, struct bytes x) {
 }
 
 bool bytes_is_clean_text(struct bytes a) {
+    if (!a.len) return true;
     const unsigned char *p = a.data, *end = p + a.len;
     while (p < end) {
         uint32_t c = *p++;

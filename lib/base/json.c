@@ -43,21 +43,38 @@ static bool well_formed(const cJSON *v, int depth) {
     return !twice;
 }
 
+/* Bytes of the UTF-8 character above ASCII at p, of which `left` bytes are there; 0: it is none. */
+static size_t character(const unsigned char *p, size_t left) {
+    size_t n = *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+    if (n > left) return 0;
+    bool control = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0; /* C1: good UTF-8 all the same */
+    return control || bytes_is_clean_text((struct bytes){p, n}) ? n : 0;
+}
+
 /*
  * What cJSON would take: it recurses a level a bracket, so that "[[[[…" could exhaust the stack,
- * and a text ends for it at \u0000, so that two names or labels could look the same. NULL is fine.
+ * a text ends for it at a NUL, as a byte or as \u0000, so that two names or labels could look the
+ * same, any control character is white space to it, and a text may have any bytes in it. NULL is
+ * fine.
  */
 static const char *refused(struct bytes text) {
-    const char *p = text.data;
+    const unsigned char *p = text.data;
     int depth = 0;
     bool quoted = false;
     for (size_t i = 0; i < text.len; i++) {
+        bool blank = p[i] == '\t' || p[i] == '\n' || p[i] == '\r';
+        if (p[i] < 0x20 && (quoted || !blank)) return "a control character";
         if (quoted) {
             if (text.len - i >= 6 && memcmp(p + i, "\\u0000", 6) == 0) return "a NUL in a text";
-            if (p[i] == '\\')
+            if (p[i] == '\\') {
                 i++;
-            else if (p[i] == '"')
+            } else if (p[i] == '"') {
                 quoted = false;
+            } else if (p[i] >= 0x80) {
+                size_t n = character(p + i, text.len - i);
+                if (!n) return "a text that is not UTF-8";
+                i += n - 1;
+            }
         } else if (p[i] == '"') {
             quoted = true;
         } else if (p[i] == '[' || p[i] == '{') {
@@ -204,7 +221,8 @@ enum err_kind json_as_text(const struct json *v, struct bytes *out, struct err *
 }
 
 enum err_kind json_as_real(const struct json *v, double *out, struct err *e) {
-    if (!v || !cJSON_IsNumber(node(v))) return wrong("an element", "a number", e);
+    if (!v || !cJSON_IsNumber(node(v)) || !isfinite(node(v)->valuedouble))
+        return wrong("an element", "a number", e);
     *out = node(v)->valuedouble;
     return ERR_NONE;
 }
@@ -212,26 +230,26 @@ enum err_kind json_as_real(const struct json *v, double *out, struct err *e) {
 /* ---- writing ---- */
 
 void json_quote(struct buf *to, struct bytes text) {
-    const unsigned char *p = text.data, *end = p + text.len;
+    const unsigned char *p = text.len ? text.data : (const void *)"", *end = p + text.len;
     buf_add(to, "\"", 1);
     while (p < end) {
         const unsigned char *run = p;
         while (p < end && *p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\') p++;
         if (p > run) buf_add(to, run, (size_t)(p - run));
         if (p == end) break;
-        size_t n = *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+        size_t n = *p < 0x80 ? 0 : character(p, (size_t)(end - p));
         if (*p == '"' || *p == '\\') {
             char pair[2] = {'\\', (char)*p};
             buf_add(to, pair, 2);
             p++;
-        } else if (*p < 0x80) {
+        } else if (*p && *p < 0x80) {
             buf_printf(to, "\\u%04x", *p++);
-        } else if (n <= (size_t)(end - p) && bytes_is_clean_text((struct bytes){p, n})) {
-            buf_add(to, p, n);
-            p += n;
-        } else if (n == 2 && end - p >= 2 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) {
+        } else if (n == 2 && p[0] == 0xc2 && p[1] < 0xa0) {
             buf_printf(to, "\\u%04x", p[1]); /* a C1 control: good UTF-8, unfit for a terminal */
             p += 2;
+        } else if (n) {
+            buf_add(to, p, n);
+            p += n;
         } else {
             buf_add_text(to, "\xef\xbf\xbd");
             p++;

@@ -2,9 +2,9 @@
  * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer without a
  * tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than its network).
  *
- * Reading is strict where it matters: the text must be one whole value of at most JSON_DEPTH levels, names
- * are told apart by case, a name that comes twice is refused. Unknown names are ignored. Whole numbers
- * that may pass 2^53 (offsets, counts) travel as strings; json_get_int takes both forms.
+ * Reading is strict where it matters: the text must be UTF-8 and one whole value of at most JSON_DEPTH levels,
+ * names are told apart by case; a name that comes twice, a control character and a number past a double are
+ * refused. Unknown names are ignored. Whole numbers that may pass 2^53 (offsets, counts) travel as strings; json_get_int takes both forms.
  */
 #ifndef DARKROOM_BASE_JSON_H
 #define DARKROOM_BASE_JSON_H
@@ -49,7 +49,7 @@ enum err_kind json_as_real(const struct json *v, double *out, struct err *e) MUS
 
 /*
  * Writing, compact, appended to `to`. Members of an object take a name; elements of an array take
- * NULL. Text that is not UTF-8 has its bad bytes replaced by U+FFFD.
+ * NULL. Bytes that are no UTF-8, and NULs, which no reader of C takes, are replaced by U+FFFD.
  */
 struct json_writer {
     struct buf *to;

@@ -255,7 +255,7 @@ enum err_kind settings_properties(const char *prefix,
                                                         const char *value, struct err *e),
                                   void *ctx, struct err *e) {
     size_t prefix_len = strlen(prefix);
-    for (char **v = environ; *v; v++) {
+    for (char **v = environ; v && *v; v++) {
         const char *equals = strchr(*v, '=');
         if (!equals || strncmp(*v, prefix, prefix_len) != 0) continue;
         const char *name = *v + prefix_len, *value = equals + 1;

@@ -31,6 +31,7 @@ enum {
     EVICT_MOST = 4096,
     ABSENT = 0xffff,
     CAS_TRIES = 16,
+    MOST_SIDE = 999999, /* what a shape can say */
     SKEW_MS = 60000
 };
 static const uint32_t MAGIC = 0x31495244; /* "DRI1" */
@@ -201,6 +202,7 @@ static bool parse(struct bytes data, struct row *r) {
     if (!take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 4) || !take64(&at, end, &x[2], 4) ||
         !take64(&at, end, &x[3], 4))
         return false;
+    if (x[1] > MOST_SIDE || x[2] > MOST_SIDE || x[3] > MOST_SIDE) return false;
     im->time_ms = (int64_t)x[0];
     im->height = (int)x[1];
     im->width = (int)x[2];

@@ -42,9 +42,11 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
 }
 
 static enum err_kind copy_hex(struct bytes from, char *to, size_t digits, struct err *e) {
-    if (from.len != digits)
-        return err_bad(e, REASON_BAD_MODEL_FILE, "a name of %zu characters, not %zu", from.len,
-                       digits);
+    const char *p = from.data;
+    bool good = from.len == digits;
+    for (size_t i = 0; good && i < digits; i++)
+        good = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f');
+    if (!good) return err_bad(e, REASON_BAD_MODEL_FILE, "a name must be %zu hex digits", digits);
     memcpy(to, from.data, digits);
     to[digits] = 0;
     return ERR_NONE;
@@ -67,10 +69,15 @@ static enum err_kind get_link(const struct json *o, const char *name, char to[HA
     return ERR_NONE;
 }
 
+static enum err_kind get_count(const struct json *o, const char *name, int64_t *to, struct err *e) {
+    if (json_get_int(o, name, true, to, e)) return e->kind;
+    return *to < 0 ? err_bad(e, REASON_BAD_MODEL_FILE, "%s is negative", name) : ERR_NONE;
+}
+
 static enum err_kind read_all(const struct json *o, struct lineage *l, struct err *e) {
     if (get_link(o, "before", l->before, e) || get_link(o, "all", l->all, e)) return e->kind;
     if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) ||
-        get_name(o, "evaluation", l->evaluation, e) || json_get_int(o, "steps", true, &l->steps, e))
+        get_name(o, "evaluation", l->evaluation, e) || get_count(o, "steps", &l->steps, e))
         return e->kind;
     const struct json *batches = json_member(o, "batches");
     if (!json_is_array(batches))
@@ -79,7 +86,7 @@ static enum err_kind read_all(const struct json *o, struct lineage *l, struct er
     for (const struct json *v = json_first(batches); v; v = json_next(v)) {
         struct lineage_batch *b = &l->batches[l->batch_count];
         if (get_name(v, "id", b->id, e) || get_name(v, "rows", b->rows, e) ||
-            json_get_int(v, "images", true, &b->images, e))
+            get_count(v, "images", &b->images, e))
             return e->kind;
         l->batch_count++;
     }
@@ -88,6 +95,7 @@ static enum err_kind read_all(const struct json *o, struct lineage *l, struct er
 
 enum err_kind lineage_decode(struct bytes json, struct lineage *l, struct err *e) {
     *l = (struct lineage){0};
+    err_clear(e);
     struct json *o = json_parse(json, e);
     if (!o) return e->kind;
     if (read_all(o, l, e)) {

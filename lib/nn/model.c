@@ -171,14 +171,31 @@ static enum err_kind read_spec(const struct json *v, struct net_spec *spec, stru
     return ERR_NONE;
 }
 
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* An answer names every label once. */
+static bool labels_differ(const struct model *m) {
+    size_t n = (size_t)m->label_count;
+    const char **sorted = mem_alloc(n * sizeof *sorted);
+    bool differ = true;
+    for (size_t i = 0; i < n; i++) sorted[i] = m->labels[i];
+    qsort(sorted, n, sizeof *sorted, by_text);
+    for (size_t i = 1; i < n; i++) differ &= strcmp(sorted[i - 1], sorted[i]) != 0;
+    free(sorted);
+    return differ;
+}
+
 static enum err_kind read_labels(const struct json *v, struct model *m, struct err *e) {
     if (!json_is_array(v) || json_count(v) > NET_MAX_CLASSES) return bad(e, LABELS);
     for (v = json_first(v); v; v = json_next(v)) {
         struct bytes label;
-        if (json_as_text(v, &label, e) || !bytes_is_clean_text(label)) return bad(e, LABELS);
+        if (json_as_text(v, &label, e) || !label.len || !bytes_is_clean_text(label))
+            return bad(e, LABELS);
         model_add_label(m, label.data);
     }
-    return ERR_NONE;
+    return labels_differ(m) ? ERR_NONE : bad(e, "a label comes twice");
 }
 
 static enum err_kind read_floats(const struct json *v, int count, float *out, struct err *e) {

@@ -230,7 +230,8 @@ static void hostile_text(void **state) {
         {BYTES("\xc3"), "\"\xef\xbf\xbd\""},
         {BYTES("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
         {BYTES("\xc2\x9b"), "\"\\u009b\""},
-        {BYTES("a\0b"), "\"a\\u0000b\""},
+        {BYTES("a\0b"), "\"a\xef\xbf\xbd"
+                         "b\""}, /* our own reader refuses a NUL */
         {{0}, "\"\""},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
