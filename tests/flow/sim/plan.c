@@ -78,7 +78,10 @@ void plan_draw(struct plan *p, uint64_t seed) {
     *p = (struct plan){.seed = seed, .partitions = 1 + (int)roll(&d, 3)};
     int count = 12 + (int)roll(&d, 30), models = 1 + (int)roll(&d, MODELS),
         span = 40 + (int)roll(&d, 160);
-    for (int i = 0; i < STAGES; i++) p->instances[i] = 1 + (int)roll(&d, 3);
+    for (int i = 0; i < STAGES; i++) {
+        p->instances[i] = 1 + (int)roll(&d, 3);
+        p->most[i] = roll(&d, 2) ? 0 : 1 + (int)roll(&d, 5);
+    }
     for (; p->sending_count < count; p->sending_count++) {
         struct sending s = {.turn = p->sending_count * span / count,
                             .model = (int)roll(&d, (uint32_t)models)};
@@ -145,7 +148,10 @@ void plan_print(const struct plan *p) {
                                         "empty",     "no model",  "poisonous",
                                         "poisonous", "poisonous", "poisonous"};
     printf("seed %llu: %d partitions; instances", (unsigned long long)p->seed, p->partitions);
-    for (int i = 0; i < STAGES; i++) printf(" %s %d", stage_names[i], p->instances[i]);
+    for (int i = 0; i < STAGES; i++) {
+        printf(" %s %d", stage_names[i], p->instances[i]);
+        if (p->most[i]) printf(" by %d", p->most[i]);
+    }
     printf("\n");
     for (int i = 0; i < p->sending_count; i++) {
         const struct sending *s = &p->sendings[i];

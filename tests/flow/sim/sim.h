@@ -81,6 +81,7 @@ struct blow {
 struct plan {
     uint64_t seed;
     int partitions, instances[STAGES];
+    int most[STAGES]; /* records of a hand-over; 0: as many as the stage takes */
     int sending_count, blow_count;
     struct sending sendings[SENDINGS];
     struct blow blows[BLOWS];

@@ -72,6 +72,10 @@ static struct instance *nth(int k) {
     return &world.slots[k / SLOTS][k % SLOTS];
 }
 
+static int stage_of(const struct instance *w) {
+    return (int)((w - &world.slots[0][0]) / SLOTS);
+}
+
 static void note(uint64_t what) {
     world.report->trace = (world.report->trace ^ what) * 1099511628211u;
 }
@@ -156,7 +160,9 @@ static void open_all(struct instance *w) {
         w->hands = mem_zeroed(1, sizeof *w->hands);
         w->hands->id = roll(&world.dice, 0);
     }
-    w->run = stage_run_make(&w->stage, w->state, w->bus, &(struct stage_conf){.hands = w->hands});
+    w->run = stage_run_make(
+        &w->stage, w->state, w->bus,
+        &(struct stage_conf){.hands = w->hands, .max_records = world.plan->most[stage_of(w)]});
 }
 
 static void live(void) {
@@ -234,10 +240,6 @@ static int present(int stage) {
     int n = 0;
     for (int i = 0; i < SLOTS; i++) n += world.slots[stage][i].status != ABSENT;
     return n;
-}
-
-static int stage_of(const struct instance *w) {
-    return (int)((w - &world.slots[0][0]) / SLOTS);
 }
 
 static void move(struct instance *w, uint32_t dice) {
