@@ -187,13 +187,16 @@ kafka_fetch() {
 
 kafka_answers() { timeout 5 kcat -b "$1" -L -m 2; }
 
-# kafka_start DIR PORT: a broker of our own with its data in DIR, and a free port for its controller.
+# kafka_start DIR PORT [PROPERTY...]: a broker of our own with its data in DIR, and a free port for its controller.
+# The properties come after those of server.properties.in, and win; they may have its marks.
 kafka_start() {
     local dir=$1 port=$2 java=(java -cp "$JARS/*" "-Dlog4j2.configurationFile=file:$ROOT/deploy/local/kafka/log4j2.xml")
+    shift 2
     if ! proc_alive kafka; then
         mkdir -p "$dir"
-        sed -e "s|@PORT@|$port|; s|@CONTROLLER_PORT@|$(port controller $((port + 1)))|; s|@DATA@|$dir/data|" \
-            "$ROOT/deploy/local/kafka/server.properties.in" >"$dir/server.properties"
+        { cat "$ROOT/deploy/local/kafka/server.properties.in"; printf '%s\n' "$@"; } |
+            sed -e "s|@PORT@|$port|; s|@CONTROLLER_PORT@|$(port controller $((port + 1)))|; s|@DATA@|$dir/data|" \
+                >"$dir/server.properties"
         [[ -e $dir/data/meta.properties ]] ||
             "${java[@]}" kafka.tools.StorageTool format --standalone \
                 -t "$("${java[@]}" kafka.tools.StorageTool random-uuid 2>/dev/null | tail -n 1)" \
@@ -206,12 +209,12 @@ kafka_start() {
 
 redis_answers() { [[ $(timeout 5 redis-cli -p "$1" ping) == PONG ]]; }
 
-# redis_start DIR PORT: a server of our own that keeps what it is told: append-only file, nothing evicted.
+# redis_start DIR PORT [ARGUMENT...]: a server of our own that keeps what it is told: append-only file, nothing evicted.
 redis_start() {
-    local dir=$1 port=$2
+    local dir=$1 port=$2; shift 2
     mkdir -p "$dir"
     proc_start redis redis-server --bind 127.0.0.1 --port "$port" --dir "$dir" --save '' --daemonize no \
-        --appendonly yes --appendfsync everysec --auto-aof-rewrite-min-size 512mb --maxmemory-policy noeviction
+        --appendonly yes --appendfsync everysec --auto-aof-rewrite-min-size 512mb --maxmemory-policy noeviction "$@"
     proc_ready redis 60 redis_answers "$port"
 }
 
@@ -243,12 +246,15 @@ world_start() {
     fi
     export DARKROOM_PREFIX=${DARKROOM_PREFIX:-darkroom.}
     export PATH=$BUILD:$PATH
-    {
+    rm -f "$SITE/env"
+    (
+        umask 077 # there may be a password in it
+        exec >"$SITE/env"
         printf 'export DARKROOM_KAFKA_BOOTSTRAP_SERVERS=%q\n' "$DARKROOM_KAFKA_BOOTSTRAP_SERVERS"
         printf 'export DARKROOM_REDIS_URL=%q\n' "$DARKROOM_REDIS_URL"
         printf 'export DARKROOM_PREFIX=%q\n' "$DARKROOM_PREFIX"
         printf 'export PATH=%q:"$PATH"\n' "$BUILD"
-    } >"$SITE/env"
+    )
 }
 
 # ---- the fleet

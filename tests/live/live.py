@@ -5,6 +5,7 @@ is counted is counted by an independent client, not by the programs under test.
 
 import atexit
 import collections
+import itertools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 import urllib.error
@@ -27,6 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / ".darkroom" / "build"))
 KAFKA = os.environ.get("DARKROOM_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
 REDIS = os.environ.get("DARKROOM_REDIS_URL", "redis://127.0.0.1:6379/0")
+CLIENT = {}  # more properties of the independent client
 STAGES = {
     "preprocess": "images",
     "store": "images.prepared",
@@ -36,11 +39,27 @@ STAGES = {
     "predict": "predictions.requests",
 }
 
-Record = collections.namedtuple("Record", "topic partition offset key value headers")
+Record = collections.namedtuple("Record", "topic partition offset key value headers time")
 
 
 class Failed(AssertionError):
     pass
+
+
+def use(kafka, redis_url, properties=None):
+    """These servers for every fleet made from now on, and what the independent client has to say there."""
+    global KAFKA, REDIS, CLIENT
+    KAFKA, REDIS, CLIENT = kafka, redis_url, properties or {}
+
+
+def client():
+    """Properties of every client here; it has no word for the servers' coming and going."""
+    return {**CLIENT, "bootstrap.servers": KAFKA, "log_level": 0, "reconnect.backoff.max.ms": 1000}
+
+
+def record_of(name, message):
+    return Record(name, message.partition(), message.offset(), message.key(), message.value(), message.headers() or [],
+                  message.timestamp()[1])
 
 
 def on_sigterm(number, frame):
@@ -71,9 +90,9 @@ def free_port():
 class Worker:
     """One darkroom-<stage>: a watching parent and its child."""
 
-    def __init__(self, fleet, stage, number=1, **settings):
+    def __init__(self, fleet, stage, number=1, port=None, **settings):
         self.fleet, self.stage, self.name = fleet, stage, f"{stage}-{number}"
-        self.port = free_port()
+        self.port = port or free_port()
         self.log = fleet.folder / f"{self.name}.log"
         self.environment = {
             **fleet.environment,
@@ -112,16 +131,19 @@ class Worker:
         except OSError:
             return []
 
-    def measure(self):
-        """Notes the most that parent and child together have had in memory."""
+    def resident(self, what="VmRSS"):
+        """Bytes that parent and child together have in memory; VmHWM: the most that they have had."""
         total = 0
         for pid in (self.process.pid, *self.children()):
             try:
                 lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
             except OSError:
                 continue
-            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-        self.peak = max(self.peak, total)
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+        return total
+
+    def measure(self):
+        self.peak = max(self.peak, self.resident("VmHWM"))
         return self.peak
 
     def kill(self):
@@ -185,11 +207,11 @@ class Lag:
 
 class Fleet:
     """Topics, and one worker of each stage, or of those named. `models` is the content of the specs' file,
-    `own` the settings of single stages."""
+    `own` the settings of single stages, `logs` where the folder of the workers' logs is made."""
 
-    def __init__(self, stages=tuple(STAGES), models=None, name="live", own=None, **settings):
+    def __init__(self, stages=tuple(STAGES), models=None, name="live", own=None, logs=None, **settings):
         self.prefix = f"{name}-{uuid.uuid4().hex[:6]}."
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=self.prefix))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=self.prefix, dir=logs))
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
         self.environment.update(DARKROOM_KAFKA_BOOTSTRAP_SERVERS=KAFKA, DARKROOM_REDIS_URL=REDIS,
                                 DARKROOM_PREFIX=self.prefix, PATH=f"{BUILD}:{os.environ['PATH']}")
@@ -198,7 +220,7 @@ class Fleet:
             path.write_text(json.dumps({"models": models}))
             self.environment["DARKROOM_MODELS"] = str(path)
         self.environment.update({f"DARKROOM_{name.upper()}": str(value) for name, value in settings.items()})
-        self.admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": KAFKA})
+        self.admin = confluent_kafka.admin.AdminClient(client())
         self.redis = redis.Redis.from_url(REDIS)
         self.workers = {}
         atexit.register(self.kill)  # whatever happens, nothing is left running
@@ -213,13 +235,16 @@ class Fleet:
             if worker.process.poll() is None:
                 worker.process.kill()
 
-    def close(self, keep=False):
+    def stop(self):
         for worker in self.workers.values():
             if worker.process.poll() is None:
                 worker.measure()
                 worker.process.terminate()
         for worker in self.workers.values():
             worker.stop()
+
+    def close(self, keep=False):
+        self.stop()
         self.admin.delete_topics([self.topic(name) for name in self.topics()])
         if keep:
             print(f"the workers' logs are in {self.folder}")
@@ -243,17 +268,17 @@ class Fleet:
         return [name[len(self.prefix):] for name in names if name.startswith(self.prefix)]
 
     def producer(self):
-        return confluent_kafka.Producer({"bootstrap.servers": KAFKA, "enable.idempotence": True, "linger.ms": 5,
+        return confluent_kafka.Producer({**client(), "enable.idempotence": True, "linger.ms": 5,
                                          "partitioner": "murmur2_random"})
 
-    def send(self, name, records, producer=None):
+    def send(self, name, records, producer=None, seconds=30):
         """(key, value, headers) each; returns when the broker has them all."""
         producer, refused = producer or self.producer(), []
         for key, value, headers in records:
             producer.produce(self.topic(name), key=key, value=value, headers=headers,
                              on_delivery=lambda error, _: error and refused.append(error))
             producer.poll(0)
-        left = producer.flush(30)
+        left = producer.flush(seconds)
         if left or refused:
             raise Failed(f"{left} records to {name} were not acknowledged, {len(refused)} refused: {refused[:1]}")
 
@@ -268,7 +293,7 @@ class Fleet:
         """Every committed record of a topic, as it is now."""
         topic = self.topic(name)
         consumer = confluent_kafka.Consumer({
-            "bootstrap.servers": KAFKA, "group.id": f"count-{uuid.uuid4().hex}", "enable.auto.commit": False,
+            **client(), "group.id": f"count-{uuid.uuid4().hex}", "enable.auto.commit": False,
             "isolation.level": "read_committed", "enable.partition.eof": True, "auto.offset.reset": "earliest"})
         left = {p for p, (low, high) in self.ends(name).items() if low < high}
         records = []
@@ -290,8 +315,7 @@ class Fleet:
                     else:
                         raise Failed(f"reading {name}: {message.error()}")
                     continue
-                records.append(Record(name, message.partition(), message.offset(), message.key(), message.value(),
-                                      message.headers() or []))
+                records.append(record_of(name, message))
         finally:
             consumer.close()
         return records
@@ -304,7 +328,10 @@ class Fleet:
 
     def idle(self):
         """Every group's lag is 0 on every partition."""
-        return all(lag == 0 for stage in self.workers for lag in self.lag(stage).values())
+        return all(lag == 0 for stage in self.stages() for lag in self.lag(stage).values())
+
+    def stages(self):
+        return {worker.stage for worker in self.workers.values()}
 
     def wait_idle(self, seconds=60):
         """Until nothing is left anywhere, twice in a row: what one stage finishes is the next one's input."""
@@ -316,9 +343,10 @@ class Fleet:
         try:
             wait_for("every stage to be done", seconds, ask)
         except Failed as failed:
-            stuck = [stage for stage in self.workers if any(self.lag(stage).values())]
+            behind = {stage: self.lag(stage) for stage in self.stages()}
             raise Failed(f"{failed}; behind: " + "; ".join(
-                f"{stage} {self.lag(stage)}\n{self.workers[stage].tail()}" for stage in stuck)) from None
+                f"{worker.name} {behind[worker.stage]}\n{worker.tail()}"
+                for worker in self.workers.values() if any(behind[worker.stage].values()))) from None
 
     def rows(self, model="default"):
         """Names of the images that Redis has, counted by their rows and by their index."""
@@ -329,6 +357,28 @@ class Fleet:
 
     def memory(self):
         return {stage: worker.measure() for stage, worker in self.workers.items()}
+
+
+class Publisher(threading.Thread):
+    """Sends the records one portion after another, so many a second, until `over` is set. acked is called
+    with each portion that the broker has."""
+
+    def __init__(self, fleet, topic, records, pace, acked=lambda portion: None, over=None):
+        super().__init__(daemon=True)
+        self.fleet, self.topic, self.records, self.pace, self.acked = fleet, topic, iter(records), pace, acked
+        self.over = over or threading.Event()
+        self.sent, self.error = 0, None
+
+    def run(self):
+        try:
+            producer, began, size = self.fleet.producer(), time.monotonic(), max(1, int(self.pace / 20))
+            while not self.over.is_set() and (portion := list(itertools.islice(self.records, size))):
+                self.fleet.send(self.topic, portion, producer, seconds=120)
+                self.acked(portion)
+                self.sent += len(portion)
+                self.over.wait(max(0, began + self.sent / self.pace - time.monotonic()))
+        except Exception as error:  # told by the main thread
+            self.error = error
 
 
 def glob_quote(text):
