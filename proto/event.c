@@ -20,6 +20,7 @@ static const struct bytes carried[] = {NAME("traceparent"),      NAME("tracestat
                                        NAME("correlationId"),    NAME("correlation_id"),
                                        NAME("ce_correlationid"), NAME("kafka_correlationId")};
 enum { CARRIED = sizeof carried / sizeof *carried, ATTRIBUTES = 12, MAX_CARRIED = 16 };
+enum { CARRIED_BYTES = 8192 }; /* of one: what W3C allows baggage, the largest of them */
 
 bool event_model_is_valid(struct bytes model) {
     const char *p = model.data;
@@ -62,7 +63,8 @@ static struct bytes either(struct bytes first, struct bytes second) {
     return first.data ? first : second;
 }
 
-enum err_kind event_read(const struct record *r, struct arena *a, struct event *ev, struct err *e) {
+static enum err_kind read_all(const struct record *r, struct arena *a, struct event *ev,
+                              struct err *e) {
     struct bytes version = {0}, id = {0}, source = {0}, subject = {0}, model = {0}, label = {0};
     struct bytes plain_label = {0}, filename = {0}, time = {0}, expiry = {0}, shape = {0};
     const struct {
@@ -114,6 +116,19 @@ enum err_kind event_read(const struct record *r, struct arena *a, struct event *
     return ERR_NONE;
 }
 
+static void cut(struct bytes *text, size_t most) {
+    if (text->len > most) text->len = most;
+}
+
+enum err_kind event_read(const struct record *r, struct arena *a, struct event *ev, struct err *e) {
+    if (!read_all(r, a, ev, e)) return ERR_NONE;
+    cut(&ev->id, EVENT_ID_MAX);
+    cut(&ev->source, EVENT_ID_MAX);
+    cut(&ev->model, EVENT_MODEL_MAX);
+    cut(&ev->label, EVENT_LABEL_MAX);
+    return e->kind;
+}
+
 void event_write(const struct event *ev, const struct record *from, struct arena *a,
                  struct record *out) {
     struct header *h = arena_alloc(a, (ATTRIBUTES + MAX_CARRIED) * sizeof *h);
@@ -136,7 +151,8 @@ void event_write(const struct event *ev, const struct record *from, struct arena
     size_t most = n + MAX_CARRIED;
     for (size_t i = 0; from && i < from->header_count && n < most; i++)
         for (size_t k = 0; k < CARRIED; k++)
-            if (bytes_equal(from->headers[i].name, carried[k])) {
+            if (bytes_equal(from->headers[i].name, carried[k]) &&
+                from->headers[i].value.len <= CARRIED_BYTES) {
                 h[n++] = from->headers[i];
                 break;
             }

@@ -32,15 +32,16 @@ struct event {
 
 /*
  * Reads and checks the attributes; texts are borrowed from the record or live in `a`. On ERR_BAD
- * (bad-id, bad-label, bad-model, bad-event) what could be read is filled in, so that a refusal can
- * be addressed.
+ * (bad-id, bad-label, bad-model, bad-event) what could be read is filled in, cut to its largest
+ * size, so that a refusal can be addressed.
  */
 enum err_kind event_read(const struct record *r, struct arena *a, struct event *ev,
                          struct err *e) MUST_CHECK;
 
 /*
  * Fills out->headers from the event (in `a`), and carries the trace and correlation headers of
- * `from` (NULL: none) untouched. The rest of `out` is the caller's.
+ * `from` (NULL: none) untouched, but not those of more than 8 KiB: an answer stays small. The rest
+ * of `out` is the caller's.
  */
 void event_write(const struct event *ev, const struct record *from, struct arena *a,
                  struct record *out);

@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     holds_of_model(&m);
-    if (net_image_size(m.net) <= 256) answers(&m);
+    if (size % 8 == 0 && net_image_size(m.net) <= 256) answers(&m); /* a run takes megabytes */
     there_and_back(&m);
     (void)model_note(&m, "alpha");
     model_set_note(&m, "alpha", "white");

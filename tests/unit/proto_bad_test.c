@@ -82,6 +82,8 @@ static void keys(void **state) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct record r = {.topic = "darkroom.images", .key = table[i].key, .value = BYTES("v")};
         struct event ev = read_event(&r, table[i].reason);
+        assert_true(ev.id.len <=
+                    EVENT_ID_MAX); /* also of one that is refused: it goes into the answer */
         if (table[i].reason) continue;
         if (!table[i].id)
             assert_true(bytes_is(
@@ -149,6 +151,11 @@ static void repeated_headers(void **state) {
     struct record out = {0};
     event_write(&ev, &r, &arena, &out);
     assert_true(out.header_count < 32);
+    h[0].value = bytes_of(repeated('t', 1 << 20));
+    r.header_count = 2;
+    event_write(&ev, &r, &arena, &out);
+    assert_true(bytes_is(out.headers[out.header_count - 1].value, "t")); /* the one that is small */
+    assert_true(!bytes_is(out.headers[out.header_count - 2].name, "traceparent"));
 }
 
 static void labels(void **state) {
