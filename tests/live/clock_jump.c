@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,4 +80,10 @@ int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
         int woken = pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &look);
         if (woken != ETIMEDOUT) return woken;
     }
+}
+
+/* glibc's are the same underneath. */
+int cnd_timedwait(cnd_t *cond, mtx_t *mutex, const struct timespec *until) {
+    int woken = pthread_cond_timedwait((pthread_cond_t *)cond, (pthread_mutex_t *)mutex, until);
+    return woken == ETIMEDOUT ? thrd_timedout : woken ? thrd_error : thrd_success;
 }
