@@ -2,12 +2,13 @@
  * batch: images.stored -> batches. The runtime collects stored images until one model has enough of
  * them here or its oldest has waited long enough (the model's spec says). Then all that is collected
  * becomes manifests: one a model, several for a model with more than its count. A small one does no
- * harm, train joins those that wait. So nothing is held from call to call.
+ * harm, train joins those that wait.
  *
- * How it fails: it holds nothing but a tally of what is collected, which a rewind clears. The
- * manifests and the positions of the images in them commit together, so an image is in exactly one
- * batch however often the worker dies. An image without a label is counted and not batched; a
- * message that cannot be read goes to the dead letters.
+ * How it fails: between calls it holds only a tally of what is collected, which each call and each
+ * rewind clears. The manifests and the positions of the images in them commit together, so every
+ * stored revision of an image is in exactly one batch however often the worker dies. An image
+ * without a label is counted and not batched; a message that cannot be read goes to the dead
+ * letters.
  */
 #include "lib/base/clock.h"
 #include "lib/learn/spec.h"
@@ -16,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a manifest may weigh, where a broker takes 1 MB; and what an image in it weighs without its
- * label. */
+/* What a manifest may weigh, where a broker takes 1 MB; and what an image in it weighs at most without
+   its label, whose bytes may double when they are escaped. */
 enum { MANIFEST_BYTES = 700 << 10, MANIFEST_IMAGE_BYTES = 128 };
 
 struct tally {
@@ -88,7 +89,7 @@ static enum err_kind send_manifest(struct bytes model, const struct stored *cons
                        .model = model,
                        .time_ms = clock_now_ms()};
     enum err_kind kind = out_event(out, BATCHES, model, buf_bytes(&json), &ev, NULL, e);
-    stage_count(out, "batched", n);
+    if (!kind) stage_count(out, "batched", n);
     buf_free(&json);
     return kind;
 }
@@ -131,7 +132,7 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
             bytes_enter(models, &model_count, list[i].model);
             continue;
         }
-        list[i].row = (struct bytes){0};
+        list[i].row = (struct bytes){0}; /* nothing to batch */
     }
     err_clear(e);
     for (size_t k = 0; k < model_count; k++)

@@ -1,9 +1,10 @@
 /*
  * deploy: models.trained -> models.deployed. Judges the newest version of a model against the one
- * in service, both on the same held-out images, and promotes it unless it is worse. What it writes
- * says which version predict must serve now and why; older versions that waited meanwhile are
- * passed over, unless the newest cannot be judged. Weights of versions that the spec does not keep any more are removed from Redis,
- * never those that serve or did until now.
+ * in service, both on the same held-out images, and promotes it unless it is worse (so also where
+ * nothing serves yet, or nothing is held out). What it writes says which version predict must serve
+ * now and why. Older versions that waited meanwhile are passed over, unless the newest cannot be
+ * judged. Weights of versions that the spec does not keep any more are removed from Redis, never
+ * those that serve or did until now.
  *
  * How it fails: models.deployed is its only state. The runtime reads it to its end before each
  * call, so after a crash, or on another instance, the champion is the one that was committed, never
@@ -45,7 +46,8 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
     struct deployed was, now;
     struct buf json = {0};
     if (champions_find(&d->champions, m->model, a, &was, e)) return e->kind;
-    /* Judged already. A lower number that was trained later is from a registry that began anew. */
+    /* Judged already. A lower number that was trained later is from a registry that began anew; it
+       leans on the clocks of trainers and of this one. */
     if (m->version <= was.judged && m->time_ms <= was.time_ms) {
         stage_count(out, "passed_over", 1);
         return ERR_NONE;
@@ -88,7 +90,7 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
         err_clear(e);
         if (trained_decode(in[i].value, out_arena(out), &list[i], e)) {
             out_dead_letter(out, &in[i], e);
-            list[i].version = 0;
+            list[i].version = 0; /* refused; no message has it */
         }
     }
     /* From the newest back: one that cannot be judged leaves the turn to the one before it. */

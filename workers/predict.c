@@ -1,14 +1,16 @@
 /*
  * predict: predictions.requests -> predictions.results. Follows models.deployed, keeps the served
- * version of every model in memory, and answers each request with label, probabilities, version and
- * hash. What waits is answered in slices, one forward pass a model in each; answers leave in the
- * order of the requests, to the topic that the request names or else to the results.
+ * version of every model in memory (its weights come from Redis), and answers each request with
+ * label, probabilities, version and the weights' hash. What waits is answered in slices, one forward
+ * pass a model in each. Answers leave in the order of the requests, to the topic that the request
+ * names, if the settings allow it, or else to the results.
  *
- * How it fails: a request that cannot be answered (bad image, no such model, expired, …) gets an
- * error result at once; there are no dead letters here. At its start the runtime waits until
- * models.deployed has been read to its end. A new version is loaded beside the old one and takes
- * its place between two calls; while Redis is away the old one goes on answering and the load is
- * tried again; one that is damaged or gone is said in the log, and the old one stays. A crash
+ * How it fails: a request that cannot be answered (bad image, no such model, expired, a reply topic
+ * that is not allowed, …) gets an error result at once, and so does one that ended the worker three
+ * times; there are no dead letters here. At its start the runtime waits until models.deployed has
+ * been read to its end and what it names is loaded. A new version is loaded beside the old one and
+ * takes its place between two calls; while Redis is away the old one goes on answering and the load
+ * is tried again; one that is damaged or gone is said in the log, and the old one stays. A crash
  * repeats requests whose answers were not committed: each has one answer (with
  * delivery=at-least-once one or more, of the same id).
  */
@@ -117,7 +119,7 @@ static enum err_kind answer_slice(struct predict *p, const struct record *in, si
         list[i].why = *e;
         err_clear(e);
     }
-    served_run(p->models);
+    served_run(p->models); /* after a failure too: it empties the passes */
     for (size_t i = 0; i < n && !e->kind; i++)
         (void)!answer(&in[i], &list[i], event_reply_to(&in[i]), &json, out, e);
     buf_free(&json);

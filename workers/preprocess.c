@@ -1,7 +1,7 @@
 /*
  * preprocess: images -> images.prepared. An image file becomes the tensor that its model's spec
  * asks for: decoded, turned to grey or RGB, brought to the model's size. The output's key is the
- * image's id, so that from here on all that happens to one image happens in one partition, in
+ * image's id, so that up to batch all that happens to one image happens in one partition, in
  * order. A model without a spec has the default one; the event's attributes (id, model, label, file
  * name, time) travel on.
  *
@@ -41,9 +41,8 @@ static enum err_kind prepare(struct preprocess *p, const struct record *r, struc
     buf_clear(&p->tensor);
     buf_reserve(&p->tensor, (size_t)height * width * channels);
     p->tensor.len = (size_t)height * width * channels;
-    if (tensor_read(&p->reader, r->value, width, height, channels,
-                    spec->alpha ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE, (uint8_t *)p->tensor.data,
-                    e))
+    if (tensor_read(&p->reader, r->value, width, height, channels, (enum image_alpha)spec->alpha,
+                    (uint8_t *)p->tensor.data, e))
         return e->kind;
     ev.shape = bytes_of(arena_printf(a, "%d,%d,%d", height, width, channels));
     return out_event(out, IMAGES_PREPARED, ev.id, buf_bytes(&p->tensor), &ev, r, e);

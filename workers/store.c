@@ -1,16 +1,15 @@
 /*
  * store: images.prepared -> images.stored. Each image becomes a row in Redis (label, time, file
  * name, pixels) and a message that says which row, which revision, and whether it is for training
- * or evaluation. The table is kept to the size and age that the model's spec says: the
- * oldest rows go.
+ * or evaluation (by the row's name, so always the same). The table is kept to the size and age that
+ * the model's spec says: the oldest rows go.
  *
  * How it fails: Redis cannot be undone, so every write carries the coordinates of the record that
  * caused it. After a crash the same record is a replay: it is written and answered as the first
- * time. The same pixels and label under the same model,
- * source and id once more are a duplicate: dropped and counted.
- * Other pixels or another label are a revision: it replaces the row and is passed on. An unusable
- * event, or a tensor whose size is not its shape's, goes to the dead letters. With Redis away the
- * runtime takes the records again, so nothing is lost.
+ * time. The same pixels and label under the same model, source and id once more are a duplicate:
+ * dropped and counted. Other pixels or another label are a revision: it replaces the row and is
+ * passed on. An unusable event, or a tensor whose size is not its shape's, goes to the dead letters.
+ * With Redis away the runtime takes the records again, so nothing is lost.
  */
 #include "lib/base/clock.h"
 #include "lib/learn/tables.h"
@@ -56,8 +55,8 @@ struct call {
     struct buf json;
 };
 
-/* Counts an image that is in the table now, and tells of it; also of a replay, whose first telling was
-   not committed; not of a duplicate. */
+/* Counts an image by what it was, and tells of it; of a replay too, since its first telling was not
+   committed. A duplicate is only counted. */
 static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e) {
     static const char *const counter[] = {[IMAGE_STORED] = "stored",
                                           [IMAGE_REPLAYED] = "replays",
@@ -91,9 +90,10 @@ static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e)
                      c->records[put - c->puts], e);
 }
 
-/* What the spec of each model among the puts does not keep goes, oldest first. Ages count up to the
-   time of the model's first record here, not up to now: working off a backlog does not empty the
-   table. Nor does a record from ahead of our time: some other machine's clock is wrong. */
+/* What the spec of each model among the puts does not keep goes, oldest first. A row's age is that of
+   its record, counted up to the model's first record here and not up to now: working off a backlog
+   does not empty the table. Nor does a record from ahead of our time: some other machine's clock is
+   wrong. */
 static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t n, struct out *out,
                           struct err *e) {
     struct bytes *models = arena_alloc(out_arena(out), n * sizeof *models);

@@ -1,15 +1,16 @@
 /*
- * train: batches -> models.trained. Of up to 16 waiting batches those of one model become one
- * new version of it, grown from the last one together with a sample of all earlier images, against
+ * train: batches -> models.trained. Of up to 16 waiting batches those of one model become one new
+ * version of it, grown from the last one together with a sample of all earlier images, against
  * forgetting (lib/learn/learner does it). The version is put into the registry in Redis and
- * announced with its metrics on training and held-out images.
+ * announced with its metrics on training and held-out images. An image that is gone from the store
+ * meanwhile is counted and left out.
  *
  * How it fails: training takes long and cannot be undone, so the registry keeps with each version
  * the batches it learned from and the announcement itself, in one step. A batch that comes again
  * after a crash is not learned again: its version is announced once more, with the last of its
  * batches. If the model's head has moved meanwhile, because the partition was lost to another
- * trainer, nothing is published. A manifest that cannot be read goes to the dead letters; with
- * Redis away the runtime repeats the batches.
+ * trainer, nothing is published and the batches are repeated. A manifest that cannot be read goes to
+ * the dead letters; with Redis away the runtime repeats the batches.
  */
 #include "lib/base/log.h"
 #include "lib/base/machine.h"
@@ -56,7 +57,8 @@ static enum err_kind announce(const struct trained *m, struct out *out, struct e
 }
 
 /* A version whose batches come again is announced again with its last batch: while that one's
-   position is not committed, neither is the first announcement. */
+   position is not committed, neither is the first announcement. Where the registry lacks the version
+   the batch waits, and the log says so, until people have mended what Redis holds. */
 static enum err_kind announce_again(struct train *t, const struct manifest *batch, int64_t version,
                                     struct out *out, struct err *e) {
     struct trained m;
