@@ -119,7 +119,7 @@ static const struct setting list_settings[] = {
     {"done", SETTING_BOOL, offsetof(struct list_options, done), "false",
      "Also those that were replayed or dropped", NULL, 0, 0, 0},
     {"limit", SETTING_INT, offsetof(struct list_options, limit), "0",
-     "Letters to list, at most, of each topic the oldest; 0: all", NULL, 0, 1e15, 0},
+     "Letters, at most, the oldest first; 0: all", NULL, 0, 1e15, 0},
     {"json", SETTING_BOOL, offsetof(struct list_options, json), "false", "JSON, one letter a line",
      NULL, 0, 0, 0},
     {0}};

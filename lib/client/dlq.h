@@ -44,8 +44,6 @@ void letter_read(const struct record *r, enum topic topic, struct letter *l);
 /* "images.dlq/0/17" */
 const char *letter_name(const struct letter *l, char out[80]);
 const char *letter_state_name(enum letter_state state);
-/* How many of its headers, from the first on, are those that it was refused with the first time. */
-size_t letter_original_headers(const struct letter *l);
 
 bool mark_read(const struct record *r, struct letter_place *of, enum letter_state *state);
 /* The mark for a letter; in the arena. */

@@ -71,12 +71,6 @@ const char *letter_state_name(enum letter_state state) {
     return names[state];
 }
 
-size_t letter_original_headers(const struct letter *l) {
-    size_t n = 0;
-    while (n < l->record.header_count && !bytes_is(l->record.headers[n].name, "dlq.reason")) n++;
-    return n;
-}
-
 /* ---- marks and replays ---- */
 
 bool mark_read(const struct record *r, struct letter_place *of, enum letter_state *state) {
@@ -327,9 +321,16 @@ void letter_json(const struct letter *l, struct buf *out) {
     buf_add_text(out, "\n");
 }
 
+/* How many of its headers, from the first on, are those that it was refused with the first time. */
+static size_t original_headers(const struct letter *l) {
+    size_t n = 0;
+    while (n < l->record.header_count && !bytes_is(l->record.headers[n].name, "dlq.reason")) n++;
+    return n;
+}
+
 void letter_show(const struct letter *l, struct buf *out) {
     const struct record *r = &l->record;
-    size_t original = letter_original_headers(l);
+    size_t original = original_headers(l);
     char name[80], time[CLOCK_RFC3339_LEN + 1], size[32];
     clock_format(r->time_ms, time);
     buf_printf(out, "letter   %s, %s, written %s\nkey      ", letter_name(l, name),

@@ -154,8 +154,11 @@ static int move(struct client *c, const struct options *o, enum letter_state as,
                 int n) {
     struct err e = {0};
     struct move *m = mem_zeroed(1, sizeof *m);
-    *m = (struct move){.c = c, .o = o, .as = as, .each = as == LETTER_REPLAYED ? 2 : 1};
     int code = CLIENT_USAGE;
+    m->c = c;
+    m->o = o;
+    m->as = as;
+    m->each = as == LETTER_REPLAYED ? 2 : 1; /* the record, and the mark */
     if (dlq_pick_read(&m->pick, &o->filter, operands, n, &e)) {
         client_usage(c, "%s", e.text);
         goto end;
@@ -236,9 +239,10 @@ const struct command command_dlq_replay = {
             "  darkroom dlq replay                                      everything\n"
             "  darkroom dlq replay images.prepared --reason bad-shape --since 1d\n"
             "  darkroom dlq replay --label 7 images.dlq/0/17            with the right label\n\n"
-            "Of an image that was corrected since, the correction stays: an older letter does not "
-            "undo it. Ends with 1\n"
-            "when a letter could not be sent; the others are sent all the same.",
+            "What store refused does not undo a correction that came since; an image that "
+            "preprocess refused counts as\n"
+            "published now. Ends with 1 when a letter could not be sent; the others are sent all "
+            "the same.",
     .most = -1,
     .settings = replay_settings,
     .options_size = sizeof(struct options),
