@@ -41,6 +41,7 @@ enum {
     POSITIONS_EVERY_MS = 20, /* of at-least-once */
     SERVE_MAX = 1000,
     WAKE_EVERY_MS = 20, /* the client's fetcher */
+    REFUSED_MS = 2000,  /* for a first sign that we may read again */
     KNOWN_TOPICS = 64,
     KNOWN_MS = 5000,
 };
@@ -103,7 +104,8 @@ struct kbus {
     int64_t open_ms; /* when a poll last had room for more */
     uint64_t commits, aborts, gaps;
     int64_t commit_us;
-    struct err failed; /* why a rewind is wanted */
+    struct err failed;  /* why a rewind is wanted */
+    struct err refused; /* we may not read; the client says it once, and this stands until it can */
     struct known known[KNOWN_TOPICS];
     size_t known_next;
 };
@@ -574,6 +576,14 @@ static void on_message_error(struct kbus *b, const rd_kafka_message_t *m) {
         err_again(&e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in,
                   b->link.brokers);
         break;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+        kafka_again(&b->link, &e,
+                    m->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ? b->conf.group
+                                                                           : b->conf.in,
+                    m->err);
+        b->refused = e;
+        break;
     default: kafka_again(&b->link, &e, b->conf.in, m->err);
     }
     want_rewind(b, &e);
@@ -593,6 +603,7 @@ static void give(struct kbus *b, struct record r, rd_kafka_message_t *m) {
 /* l NULL: nothing may be given to the caller now. */
 static void take_message(struct kbus *b, rd_kafka_message_t *m, const struct bus_limits *l) {
     struct share *s = b->placed ? share_of(b, m->partition) : NULL;
+    if (!m->err || m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) err_clear(&b->refused);
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         /* Behind the markers. It is a position only when all that stands before it has been given
          * out. */
@@ -630,7 +641,7 @@ static bool is_full(const struct kbus *b, const struct bus_limits *l) {
 }
 
 static enum err_kind collect(struct kbus *b, const struct bus_limits *l, struct err *e) {
-    int64_t deadline = now_ms() + l->wait_ms;
+    int64_t deadline = now_ms() + (b->refused.kind ? REFUSED_MS : l->wait_ms);
     size_t before = b->polled.count;
     uint64_t generation = b->generation;
     while (!is_full(b, l)) {
@@ -688,6 +699,15 @@ static enum err_kind commit_ends(struct kbus *b, struct err *e) {
     return ERR_NONE;
 }
 
+/* Without partitions there is nothing that could tell, and the topic itself is asked for. */
+static enum err_kind is_refused(struct kbus *b, struct err *e) {
+    *e = b->refused;
+    if (!b->joined || b->assigned->cnt || find_topic(b, e)) return e->kind;
+    err_clear(&b->refused);
+    err_clear(e);
+    return ERR_NONE;
+}
+
 static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, struct records *r,
                                 struct err *e) {
     struct kbus *b = kbus(base);
@@ -720,6 +740,7 @@ static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, st
     if (!b->polled.count && kafka_is_down(&b->link))
         return want_rewind(
             b, (kafka_again(&b->link, e, "polling", RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN), e));
+    if (!b->polled.count && b->refused.kind && is_refused(b, e)) return want_rewind(b, e);
     *r = (struct records){b->polled.records, b->polled.count, b->polled_bytes, is_full(b, l),
                           b->generation};
     return ERR_NONE;

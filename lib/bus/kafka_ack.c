@@ -89,7 +89,7 @@ static enum err_kind produce(struct acks *a, struct ticket *t, const struct reco
         ack_serve(a, 10);
     if (code) {
         kafka_not_delivered(a->link, r->topic, kafka_payload(r), t->alone, code);
-        return kafka_again(a->link, e, "sending records", code);
+        return kafka_again_sending(a->link, e, code);
     }
     t->outstanding++;
     return ERR_NONE;
@@ -132,7 +132,7 @@ rd_kafka_topic_partition_list_t *ack_take(struct acks *a, struct err *e) {
     rd_kafka_resp_err_t code = kafka_undelivered(a->link);
     err_clear(e);
     if (code || (code = rd_kafka_fatal_error(a->rk, NULL, 0))) {
-        kafka_again(a->link, e, "sending records", code);
+        kafka_again_sending(a->link, e, code);
         return NULL;
     }
     for (; a->first && !a->first->outstanding; drop_first(a)) {

@@ -24,17 +24,26 @@ enum {
     ASK_MS = 5000,
     BROKER_DEFAULT = 1048588,
     SEND_LEAST = 32 << 20, /* of the sending queue: the largest record has to fit in */
-    REFUSED_MS = 60000,    /* long enough to find the culprit among what is repeated */
+    /* From here on librdkafka sends the server's nonce as it came; brokers of Kafka 4 want it so. */
+    SCRAM_IS_RIGHT = 0x020601ff,
+    REFUSED_MS = 60000, /* long enough to find the culprit among what is repeated */
 };
 
 void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_property *properties,
                      size_t n) {
-    const char *brokers = "127.0.0.1:9092";
+    const char *brokers = "127.0.0.1:9092", *user = NULL;
+    bool scram = false;
     for (size_t i = 0; i < n; i++)
         if (!strcmp(properties[i].name, "bootstrap.servers") ||
             !strcmp(properties[i].name, "metadata.broker.list"))
             brokers = properties[i].value;
-    *link = (struct kafka_link){.owner = owner, .brokers = mem_copy(brokers, strlen(brokers))};
+        else if (!strcmp(properties[i].name, "sasl.username"))
+            user = properties[i].value;
+        else if (!strncmp(properties[i].name, "sasl.mechanism", strlen("sasl.mechanism")))
+            scram = !strncmp(properties[i].value, "SCRAM", strlen("SCRAM"));
+    *link = (struct kafka_link){
+        .owner = owner, .brokers = mem_copy(brokers, strlen(brokers)), .scram = scram};
+    if (user) link->user = mem_copy(user, strlen(user));
     pthread_mutex_init(&link->lock, NULL);
 }
 
@@ -42,6 +51,7 @@ void kafka_link_close(struct kafka_link *link) {
     pthread_mutex_destroy(&link->lock);
     for (size_t i = 0; i < KAFKA_REFUSALS; i++) free(link->refusals[i].topic);
     free(link->brokers);
+    free(link->user);
 }
 
 bool kafka_is_down(struct kafka_link *link) {
@@ -131,6 +141,13 @@ static bool is_absence(rd_kafka_resp_err_t code) {
            code == RD_KAFKA_RESP_ERR__WAIT_COORD;
 }
 
+bool kafka_is_forbidden(rd_kafka_resp_err_t code) {
+    return code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+           code == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED ||
+           code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+}
+
 static enum err_kind again(struct kafka_link *link, struct err *e, const char *what,
                            rd_kafka_resp_err_t code, const char *text) {
     char cause[sizeof link->cause];
@@ -138,13 +155,32 @@ static enum err_kind again(struct kafka_link *link, struct err *e, const char *w
     memcpy(cause, link->cause, sizeof cause);
     pthread_mutex_unlock(&link->lock);
     if (is_absence(code) && cause[0])
-        return err_again(e, "no broker at %.80s: %.100s; waiting", link->brokers, cause);
+        return err_again(e, "no broker at %.50s: %s; waiting", link->brokers, cause);
+    if (kafka_is_forbidden(code))
+        return err_again(
+            e,
+            "%.70s at %.50s: %s, for the user %.40s; `darkroom topics acls` lists who needs what",
+            what, link->brokers, rd_kafka_err2str(code),
+            link->user ? link->user : "of this client");
     return err_again(e, "%s at %.80s: %.120s", what, link->brokers, text);
 }
 
 enum err_kind kafka_again(struct kafka_link *link, struct err *e, const char *what,
                           rd_kafka_resp_err_t code) {
     return again(link, e, what, code, rd_kafka_err2str(code));
+}
+
+enum err_kind kafka_again_sending(struct kafka_link *link, struct err *e,
+                                  rd_kafka_resp_err_t code) {
+    char what[80] = "sending records";
+    pthread_mutex_lock(&link->lock);
+    for (size_t i = 0; i < KAFKA_REFUSALS; i++) {
+        const struct kafka_refusal *x = &link->refusals[i];
+        if (x->topic && x->code == code && clock_monotonic_us() < x->until_us)
+            snprintf(what, sizeof what, "sending records to %.60s", x->topic);
+    }
+    pthread_mutex_unlock(&link->lock);
+    return kafka_again(link, e, what, code);
 }
 
 enum err_kind kafka_again_error(struct kafka_link *link, struct err *e, const char *what,
@@ -154,15 +190,31 @@ enum err_kind kafka_again_error(struct kafka_link *link, struct err *e, const ch
     return e->kind;
 }
 
-/* "…: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms …)" -> "Connection
- * refused" */
+/* What a line says behind "[thrd:…]: BROKER: ", and behind "failed: ": "Connection refused". */
+static const char *message_of(const char *text, size_t *len) {
+    const char *p = strncmp(text, "[thrd:", 6) ? NULL : strstr(text, "]: ");
+    const char *broker = p ? strstr(p + 3, ": ") : NULL;
+    if (broker) text = broker + 2;
+    const char *from = strstr(text, "failed: "), *to;
+    if (from) text = from + strlen("failed: ");
+    to = strstr(text, " (after");
+    *len = to ? (size_t)(to - text) : strlen(text);
+    return text;
+}
+
 static void keep_cause(struct kafka_link *link, const char *text) {
-    const char *from = strstr(text, "failed: ");
-    from = from ? from + strlen("failed: ") : text;
-    const char *to = strstr(from, " (after");
-    size_t n = to ? (size_t)(to - from) : strlen(from);
+    size_t n;
+    const char *said = message_of(text, &n);
+    bool password = strstr(text, "SASL authentication error");
+    bool old = link->scram && rd_kafka_version() < SCRAM_IS_RIGHT;
     pthread_mutex_lock(&link->lock);
-    snprintf(link->cause, sizeof link->cause, "%.*s", (int)n, from);
+    if (password)
+        snprintf(link->cause, sizeof link->cause,
+                 "login failed: check sasl.username, sasl.password and sasl.mechanism%s",
+                 old ? "; Kafka 4 refuses the SCRAM of any librdkafka before 2.6.1, as this one"
+                     : "");
+    else
+        snprintf(link->cause, sizeof link->cause, "%.*s", (int)n, said);
     pthread_mutex_unlock(&link->lock);
 }
 
@@ -182,9 +234,10 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque) {
     struct kafka_link *link = opaque;
-    (void)rk;
     log_debug("kafka: %s", text);
-    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;
+    /* A producer's word waits until it sends again, when the brokers may be back long since. */
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || rd_kafka_type(rk) != RD_KAFKA_CONSUMER)
+        return;
     pthread_mutex_lock(&link->lock);
     link->down = true;
     pthread_mutex_unlock(&link->lock);
@@ -227,6 +280,12 @@ static enum err_kind apply(rd_kafka_conf_t *conf, char role, const char *table,
     if (rule && rule->value)
         return err_fatal(e, "the Kafka property %s has to stay %s", p->name, rule->value);
     if (rule) return err_fatal(e, "the Kafka property %s is not to be set", p->name);
+    if (strchr(p->value, '@') &&
+        (!strcmp(p->name, "bootstrap.servers") || !strcmp(p->name, "metadata.broker.list")))
+        return err_fatal(e,
+                         "the Kafka property %s takes hosts and ports: a user and password are "
+                         "sasl.username and sasl.password",
+                         p->name);
     if (!strcmp(p->name, "partition.assignment.strategy") && strstr(p->value, "cooperative"))
         return err_fatal(e, "the Kafka property %s takes range and roundrobin only", p->name);
     char its = role_of(table, p->name);

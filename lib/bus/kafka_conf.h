@@ -26,6 +26,8 @@ enum { KAFKA_REFUSALS = 16 };
 struct kafka_link {
     void *owner;
     char *brokers;        /* bootstrap.servers */
+    char *user;           /* sasl.username, or NULL */
+    bool scram;           /* sasl.mechanism */
     pthread_mutex_t lock; /* of what follows: librdkafka's threads write it */
     char cause[160];      /* why the last connection failed, "" when none did */
     bool down;            /* no broker can be reached, as far as is known */
@@ -45,10 +47,15 @@ void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t byte
                          rd_kafka_resp_err_t code);
 /* The error of the first record that was not delivered, once. */
 rd_kafka_resp_err_t kafka_undelivered(struct kafka_link *link);
+/* ERR_AGAIN: records could not be sent for this; names the topic that did not take them, if one is
+   known. */
+enum err_kind kafka_again_sending(struct kafka_link *link, struct err *e, rd_kafka_resp_err_t code);
 /* The topic has lately refused a record for anything but its size: what we may, or what the record
  * is. */
 bool kafka_refuses(struct kafka_link *link, const char *topic);
 
+/* What an administrator has to permit: waiting alone does not help. */
+bool kafka_is_forbidden(rd_kafka_resp_err_t code);
 /* ERR_AGAIN: what was done, and why it failed; the broker and the cause when it cannot be reached.
  */
 enum err_kind kafka_again(struct kafka_link *link, struct err *e, const char *what,

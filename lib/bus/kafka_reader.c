@@ -22,9 +22,10 @@ struct reader {
     char *topic;
     enum reader_from from;
     bool ready, bound;
-    int partitions; /* 0: was never ready */
-    int64_t *next;  /* everything below was given out, or is not to be read; -1: begin anew */
-    int64_t *end;   /* as last asked; when bound, as it was then */
+    struct err refused; /* we may not read; the client says it once, and this stands until it can */
+    int partitions;     /* 0: was never ready */
+    int64_t *next;      /* everything below was given out, or is not to be read; -1: begin anew */
+    int64_t *end;       /* as last asked; when bound, as it was then */
     rd_kafka_message_t *held;
     struct header *headers;
 };
@@ -117,6 +118,7 @@ static void release(struct reader *r) {
 static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
     int64_t *next =
         m->partition >= 0 && m->partition < r->partitions ? &r->next[m->partition] : NULL;
+    if (!m->err || m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) err_clear(&r->refused);
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         if (next && m->offset > *next) *next = m->offset;
     } else if (next && (m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
@@ -125,8 +127,11 @@ static bool take(struct reader *r, const rd_kafka_message_t *m, struct err *e) {
                  m->partition, (long long)*next);
         *next = -1;
         r->ready = false;
+    } else if (m->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
+        /* the group is a name only: nothing is asked of it */
     } else if (m->err) {
         kafka_again(&r->link, e, r->topic, m->err);
+        if (m->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) r->refused = *e;
     } else if (next && m->offset >= *next) {
         *next = m->offset + 1;
         return !r->bound || m->offset < r->end[m->partition];
@@ -151,6 +156,7 @@ enum err_kind reader_poll(struct reader *r, int wait_ms, struct record *out, boo
         }
         rd_kafka_message_destroy(m);
     }
+    if (!e->kind) *e = r->refused;
     return e->kind;
 }
 

@@ -13,6 +13,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -47,6 +48,7 @@ struct txns {
     enum work work;
     enum txn_outcome outcome; /* TXN_BUSY while there is none */
     bool busy, stop, dead;    /* dead: the producers have to be made anew */
+    rd_kafka_resp_err_t died_of;
     rd_kafka_topic_partition_list_t *positions;
     rd_kafka_consumer_group_metadata_t *group;
     struct err why;
@@ -133,6 +135,7 @@ static void *run(void *arg) {
 
         int64_t start = clock_monotonic_us();
         bool dead = false;
+        rd_kafka_resp_err_t died_of = RD_KAFKA_RESP_ERR_NO_ERROR;
         rd_kafka_error_t *error = NULL;
         struct err why = {0};
         if (work == COMMIT) {
@@ -142,8 +145,9 @@ static void *run(void *arg) {
         if (error) {
             rd_kafka_resp_err_t lost = kafka_undelivered(t->link);
             dead = rd_kafka_error_is_fatal(error);
+            died_of = rd_kafka_error_code(error);
             kafka_again_error(t->link, &why, "the commit", error);
-            if (lost) kafka_again(t->link, &why, "sending records", lost);
+            if (lost) kafka_again_sending(t->link, &why, lost);
         }
         if (work == ABORT || (error && !dead)) {
             rd_kafka_error_t *failed = abort_(t, rk);
@@ -158,6 +162,7 @@ static void *run(void *arg) {
         if (work == COMMIT) t->why = why; /* an abort was asked for, and t->why says why */
         t->us = clock_monotonic_us() - start;
         t->dead = t->dead || dead;
+        t->died_of = died_of;
         t->work = NOTHING;
         pthread_cond_broadcast(&t->changed);
     }
@@ -203,7 +208,9 @@ static void *start_lane(void *arg) {
     return NULL;
 }
 
+/* The producers died. Again and again, soon after they were made: somebody else takes their ids. */
 static enum err_kind fenced(struct txns *t, struct err *e) {
+    if (kafka_is_forbidden(t->died_of)) return e->kind;
     int64_t now = clock_monotonic_us() / 1000;
     t->fenced_soon = now - t->made_ms < FENCED_SOON_MS ? t->fenced_soon + 1 : 0;
     if (t->fenced_soon < 2) return e->kind;
@@ -214,6 +221,9 @@ static enum err_kind fenced(struct txns *t, struct err *e) {
 enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
     struct start starts[LANES] = {0};
     bool failed = false;
+    char what[160];
+    snprintf(what, sizeof what, "initialising the producers of %s.%s", t->conf->group,
+             t->conf->instance);
     kafka_limits_free(&t->limits); /* it is a new start: they may have changed */
     if (t->dead) drop_lanes(t);
     t->dead = false;
@@ -233,7 +243,8 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
         if (!starts[i].error) continue;
         failed = true;
         t->dead = t->dead || rd_kafka_error_is_fatal(starts[i].error);
-        kafka_again_error(t->link, e, "initialising the producers", starts[i].error);
+        t->died_of = rd_kafka_error_code(starts[i].error);
+        kafka_again_error(t->link, e, what, starts[i].error);
     }
     if (failed) return t->dead ? fenced(t, e) : e->kind;
     t->made_ms = clock_monotonic_us() / 1000;
@@ -264,7 +275,7 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
             rd_kafka_poll(rk, 10);
         if (!code) continue;
         kafka_not_delivered(t->link, out[i].topic, kafka_payload(&out[i]), n == 1, code);
-        return kafka_again(t->link, e, "sending records", code);
+        return kafka_again_sending(t->link, e, code);
     }
     return ERR_NONE;
 }
