@@ -32,7 +32,7 @@ static const struct topic_info topics[TOPIC_COUNT] = {
                         "deploy", "application/json", "darkroom.model.trained", 4, INPUT, false,
                         MIB},
     [MODELS_DEPLOYED] = {"models.deployed", "model", "JSON: what predict must serve now", "deploy",
-                         "predict, you", "application/json", "darkroom.model.deployed", 1, -1, true,
+                         "deploy, predict, you", "application/json", "darkroom.model.deployed", 1, -1, true,
                          MIB},
     [PREDICTIONS_REQUESTS] = {"predictions.requests", "yours", "an image file (PNG)", "you",
                               "predict", "image/png", "darkroom.prediction.request", 8, INPUT,
