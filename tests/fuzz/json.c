@@ -39,7 +39,7 @@ static void ask(const struct json *o) {
         struct bytes text;
         double real;
         int64_t whole;
-        bool yes;
+        bool yes = false;
         if (json_is_object(o)) HOLDS(json_member(o, json_name(v)) == v);
         if (!json_get_text(o, json_name(v), true, &text, &e)) HOLDS(text.data);
         if (!json_get_real(o, json_name(v), true, &real, &e)) HOLDS(real - real == 0);

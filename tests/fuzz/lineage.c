@@ -7,7 +7,7 @@
 #include "tests/fuzz/fuzz.h"
 
 static void try_rows(struct bytes data) {
-    struct rows r = {0}, held = {0};
+    struct rows r = {0}, held = {0}, again = {0};
     struct err e = {0};
     enum err_kind kind = rows_unpack(&r, data, &e);
     holds_of_error(kind, &e);
@@ -18,8 +18,10 @@ static void try_rows(struct bytes data) {
         for (size_t i = 0; i < r.count; i++) {
             rows_name(&r, i, name);
             rows_hold_out(&held, name, 5);
+            rows_add(&again, name);
             gone[i] = name[0] == '0';
         }
+        HOLDS(bytes_equal(rows_pack(&again, 0, again.count), data));
         HOLDS(held.count <= 5 && held.count <= r.count);
         for (size_t i = 1; i < held.count; i++)
             HOLDS(memcmp(held.list[i - 1], held.list[i], sizeof *held.list) < 0);
@@ -28,6 +30,7 @@ static void try_rows(struct bytes data) {
     }
     rows_free(&r);
     rows_free(&held);
+    rows_free(&again);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -38,6 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     holds_of_error(kind, &e);
     if (!kind) {
         struct buf once = {0}, twice = {0};
+        if (l.batch_count) {
+            const struct lineage_batch first = l.batches[0];
+            lineage_add_batch(&l, &first);
+        }
         lineage_encode(&l, BYTES("m"), 2, 1, &once);
         HOLDS(!lineage_decode(buf_bytes(&once), &back, &e));
         lineage_encode(&back, BYTES("m"), 2, 1, &twice);

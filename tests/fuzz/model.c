@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct bytes file = {data, size};
     struct model m;
     struct err e = {0};
-    tensors_there_and_back(file);
+    if (size % 4 == 0) tensors_there_and_back(file);
     enum err_kind kind = model_load(file, &m, &e);
     holds_of_error(kind, &e);
     if (kind) {

@@ -47,6 +47,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     holds_of_picture(&grey);
+    const struct image_limits tight = {limits.max_pixels, (int64_t)size - 1};
+    HOLDS(image_decode(file, 1, alpha, &tight, &(struct image){0}, &e) &&
+          e.reason == REASON_TOO_LARGE);
     HOLDS(grey.width == colour.width && grey.height == colour.height);
     size_t n = (size_t)grey.width * (size_t)grey.height;
     for (size_t i = 0; i < n; i++) {

@@ -221,6 +221,9 @@ static void texts(void) {
          "\"train.momentum\":0,\"train.decay\":1e-4,\"train.smoothing\":0.1,\"train.average\":0.99,"
          "\"train.fresh\":1,\"evaluation.share\":0.1,\"evaluation.most\":500,\"keep.images\":1000,"
          "\"keep.age\":\"7d\",\"keep.versions\":3}}}"},
+        {"spec", "a truth", "{\"models\":{\"m\":{\"network\":true}}}"},
+        {"spec", "a list", "{\"models\":{\"m\":{\"network\":[]}}}"},
+        {"spec", "two channels", "{\"models\":{\"m\":{\"input.channels\":2}}}"},
         {"settings", "flags",
          "--text=a\n-t\nb\n--choice\nlong\n--yes\n--whole=5\nfile\n--size\n16K\n--time=2.5h\n--"
          "real\n0.25\n--\n--any=1"},
