@@ -15,6 +15,7 @@ const char *const fault_names[FAULTS] = {"crash",  "zombie", "move", "refused", 
 const char *const stage_names[STAGES] = {"preprocess", "store",  "batch",
                                          "train",      "deploy", "predict"};
 const char *const model_names[MODELS] = {"alpha", "beta", "gamma"};
+const struct habits model_habits[MODELS] = {{6, 500, 0, 0}, {2, 800, 2, 0}, {3, 300, 0, 5}};
 
 bool fault_applies(enum boundary at, enum fault f) {
     switch (f) {
@@ -44,48 +45,83 @@ uint32_t roll(struct dice *d, uint32_t n) {
 static struct blow draw_blow(struct dice *d) {
     /* How far it may be to the next boundary of the kind that counts. */
     static const uint32_t reach[BOUNDARIES] = {60, 60, 12, 12, 12, 12, 12, 3, 30, 60};
+    static const int with_redis[] = {1, 3, 4, 5};
     struct blow b = {.at = (enum boundary)roll(d, BOUNDARIES)};
     do b.what = (enum fault)roll(d, FAULTS);
     while (!fault_applies(b.at, b.what));
-    b.nth = (int)roll(d, reach[b.at]);
+    if (roll(d, 2))
+        b.stage = -1;
+    else
+        b.stage = b.at < AT_CONNECT ? (int)roll(d, STAGES) : with_redis[roll(d, 4)];
+    b.after = roll(d, 2) ? 0 : (int)roll(d, 120);
+    b.nth = (int)roll(d, b.stage < 0 ? reach[b.at] : reach[b.at] / 3);
     b.dice = roll(d, 0);
     return b;
 }
 
+const char *sending_source(const struct sending *s) {
+    return s->elsewhere ? "elsewhere" : "images";
+}
+
+bool sending_is_former(const struct sending *s) {
+    return s->former && s->model != KEEPS_FEW;
+}
+
+bool sending_same_image(const struct sending *a, const struct sending *b) {
+    return a->request == b->request && a->model == b->model && a->id == b->id &&
+           a->elsewhere == b->elsewhere;
+}
+
+static bool known(const struct plan *p, const struct sending *s) {
+    for (int i = 0; i < p->sending_count; i++)
+        if (sending_same_image(&p->sendings[i], s)) return true;
+    return false;
+}
+
+/* One that was there: a duplicate, a correction, or its id under another model or from another source. */
+static bool draw_again(struct dice *d, const struct plan *p, struct sending *s) {
+    int same = (int)roll(d, (uint32_t)(p->sending_count + 1)) - 1;
+    if (same < 0 || p->sendings[same].request || p->sendings[same].flaw) return false;
+    struct sending again = p->sendings[same];
+    again.turn = s->turn;
+    if (!roll(d, 4)) again.model = s->model;
+    if (!roll(d, 6)) again.elsewhere = !again.elsewhere;
+    if (roll(d, 2)) again.pixels = (int)roll(d, 3) * 100 + again.id;
+    if (!roll(d, 3)) again.label = (int)roll(d, 3);
+    /* Where few images are kept, one that comes again may be a new one by then: there it does not. */
+    if (again.model == KEEPS_FEW && known(p, &again)) return false;
+    *s = again;
+    return true;
+}
+
 static void draw_image(struct dice *d, struct plan *p, struct sending *s) {
-    int same = roll(d, 3) ? -1 : (int)roll(d, (uint32_t)(p->sending_count + 1)) - 1;
-    /* gamma keeps few images: one that comes again may be a new one by then, so there it does not. */
-    if (same >= 0 && !p->sendings[same].request && !p->sendings[same].flaw &&
-        p->sendings[same].model != 2) {
-        int turn = s->turn;
-        *s = p->sendings[same]; /* a duplicate, … */
-        s->turn = turn;
-        if (roll(d, 2)) s->pixels = (int)roll(d, 3) * 100 + s->id; /* … or a correction */
-        if (!roll(d, 3)) s->label = (int)roll(d, 3);
-        return;
-    }
+    if (!roll(d, 3) && draw_again(d, p, s)) return;
     s->id = p->sending_count;
     s->pixels = s->id;
-    s->label = roll(d, 10) ? (int)roll(d, 3) : -1;
+    s->label = p->all_labelled || roll(d, 10) ? (int)roll(d, 3) : -1;
     if (!roll(d, 12)) s->flaw = (enum flaw[]){BROKEN, BAD_LABEL, EMPTY}[roll(d, 3)];
     if (!roll(d, 120))
         s->flaw = (enum flaw[]){POISON_PREPROCESS, POISON_STORE, POISON_BATCH}[roll(d, 3)];
     if (s->flaw == POISON_BATCH) s->label = 0;
+    s->former = !s->flaw && !roll(d, 8);
 }
 
 void plan_draw(struct plan *p, uint64_t seed) {
     struct dice d = {seed};
     *p = (struct plan){.seed = seed, .partitions = 1 + (int)roll(&d, 3)};
     int count = 12 + (int)roll(&d, 30), models = 1 + (int)roll(&d, MODELS),
-        span = 40 + (int)roll(&d, 160);
+        span = 40 + (int)roll(&d, 160), late = (int)roll(&d, 200); /* when versions serve already */
     for (int i = 0; i < STAGES; i++) {
         p->instances[i] = 1 + (int)roll(&d, 3);
+        p->joins[i] = roll(&d, 2) ? 0 : (int)roll(&d, (uint32_t)(2 * span + late));
         p->most[i] = roll(&d, 2) ? 0 : 1 + (int)roll(&d, 5);
     }
+    p->all_labelled = roll(&d, 2);
     for (; p->sending_count < count; p->sending_count++) {
         struct sending s = {.turn = p->sending_count * span / count,
                             .model = (int)roll(&d, (uint32_t)models)};
-        s.request = !roll(&d, 4);
+        if (p->sending_count > count / 2) s.turn += late;
+        s.request = !roll(&d, p->sending_count > count / 2 ? 2 : 6);
         if (s.request) {
             s.id = s.pixels = p->sending_count;
             s.label = -1;
@@ -116,7 +152,7 @@ struct record sending_record(const struct sending *s, struct arena *a) {
                                         [POISON_STORE] = "die-store-",
                                         [POISON_BATCH] = "die-batch-",
                                         [POISON_PREDICT] = "die-predict-"};
-    struct header *h = arena_alloc(a, 2 * sizeof *h);
+    struct header *h = arena_alloc(a, 3 * sizeof *h);
     struct buf file = {0};
     struct err e = {0};
     uint8_t pixels[PIXELS];
@@ -132,6 +168,7 @@ struct record sending_record(const struct sending *s, struct arena *a) {
         h[n++] = (struct header){BYTES("label"), s->flaw == BAD_LABEL
                                                      ? BYTES("a\nb")
                                                      : bytes_of(sending_label(s->label))};
+    if (s->elsewhere) h[n++] = (struct header){BYTES("ce_source"), bytes_of(sending_source(s))};
     const char *role = s->flaw >= POISON_PREPROCESS ? roles[s->flaw] : s->request ? "q" : "i";
     struct record r = {.topic = topic_name(s->request ? PREDICTIONS_REQUESTS : IMAGES),
                        .key = bytes_of(arena_printf(a, "%s%d", role, s->id)),
@@ -151,19 +188,23 @@ void plan_print(const struct plan *p) {
     for (int i = 0; i < STAGES; i++) {
         printf(" %s %d", stage_names[i], p->instances[i]);
         if (p->most[i]) printf(" by %d", p->most[i]);
+        if (p->joins[i]) printf(" and one from turn %d on", p->joins[i]);
     }
     printf("\n");
     for (int i = 0; i < p->sending_count; i++) {
         const struct sending *s = &p->sendings[i];
         struct arena a = {0};
         struct record r = sending_record(s, &a);
-        printf("  turn %3d  %-7s %-5s %-20.*s pixels %3d  label %-4s %s\n", s->turn,
+        printf("  turn %3d  %-7s %-5s %-20.*s pixels %3d  label %-4s %s%s%s\n", s->turn,
                s->request ? "request" : "image", model_names[s->model], (int)r.key.len,
                (const char *)r.key.data, s->pixels, s->label < 0 ? "none" : sending_label(s->label),
-               flaws[s->flaw]);
+               flaws[s->flaw], s->elsewhere ? "from elsewhere " : "",
+               sending_is_former(s) ? "known from before" : "");
         arena_free(&a);
     }
     for (int i = 0; i < p->blow_count; i++)
-        printf("  then, at the %dth %-10s %s (%u)\n", p->blows[i].nth + 1,
-               boundary_names[p->blows[i].at], fault_names[p->blows[i].what], p->blows[i].dice);
+        printf("  then, %d turns later, at the %dth %-10s of %s: %s (%u)\n", p->blows[i].after,
+               p->blows[i].nth + 1, boundary_names[p->blows[i].at],
+               p->blows[i].stage < 0 ? "any" : stage_names[p->blows[i].stage],
+               fault_names[p->blows[i].what], p->blows[i].dice);
 }

@@ -15,7 +15,15 @@
 
 #include <hiredis/hiredis.h>
 
-enum { STAGES = 6, SENDINGS = 64, BLOWS = 8, MODELS = 3, SIDE = 4, PIXELS = SIDE * SIDE };
+enum {
+    STAGES = 6,
+    SENDINGS = 64,
+    BLOWS = 8,
+    MODELS = 3,
+    KEEPS_FEW = 2, /* the model that does not keep all its images */
+    SIDE = 4,
+    PIXELS = SIDE * SIDE
+};
 
 enum boundary {
     AT_STEP,      /* between two turns of the loop */
@@ -47,6 +55,10 @@ enum fault {
 
 extern const char *const boundary_names[BOUNDARIES], *const fault_names[FAULTS];
 extern const char *const stage_names[STAGES], *const model_names[MODELS];
+/* What the models' specs say; 0: all. */
+extern const struct habits {
+    int batch_count, batch_age_ms, keep_versions, keep_images;
+} model_habits[MODELS];
 bool fault_applies(enum boundary at, enum fault f);
 
 /* ---- the plan ---- */
@@ -68,13 +80,17 @@ struct sending {
     bool request;
     int model, id, pixels; /* pixels: a number that they are drawn from */
     int label;             /* -1: none */
+    bool elsewhere;        /* from another source: another image, whatever its id */
+    bool former;           /* the store has it, with other pixels, from a cluster that is no more */
     enum flaw flaw;
 };
 
 struct blow {
     enum boundary at;
     enum fault what;
-    int nth;       /* of these boundaries, since the blow before it */
+    int stage;     /* whose boundaries; -1: of any */
+    int after;     /* turns behind the blow before it … */
+    int nth;       /* … it is the nth of these boundaries that is struck */
     uint32_t dice; /* how many bytes get through, how long it lasts, … */
 };
 
@@ -82,6 +98,8 @@ struct plan {
     uint64_t seed;
     int partitions, instances[STAGES];
     int most[STAGES]; /* records of a hand-over; 0: as many as the stage takes */
+    bool all_labelled;
+    int joins[STAGES]; /* the turn at which one more instance comes; 0: none does */
     int sending_count, blow_count;
     struct sending sendings[SENDINGS];
     struct blow blows[BLOWS];
@@ -93,6 +111,10 @@ void plan_print(const struct plan *p);
 struct record sending_record(const struct sending *s, struct arena *a);
 void sending_pixels(const struct sending *s, uint8_t out[PIXELS]);
 const char *sending_label(int label);
+const char *sending_source(const struct sending *s);
+bool sending_is_former(const struct sending *s);
+/* Whether they are revisions of one image. */
+bool sending_same_image(const struct sending *a, const struct sending *b);
 
 struct dice {
     uint64_t state;
@@ -112,12 +134,22 @@ struct report {
 void world_run(const struct plan *p, const char *socket, const char *models_file, bool tell,
                uint64_t met[BOUNDARIES][FAULTS], struct report *r);
 
+/* A record of models.deployed, and since when it can be read. */
+struct sight {
+    int32_t partition;
+    int64_t offset, time_ms;
+};
+
 /* For the judge, while the world stands: the log at rest. */
 struct world_view {
     const struct plan *plan;
     struct bus_memory *log;
     redisContext *redis;
     const int (*offsets)[2]; /* of each sending that is published: partition, offset */
+    /* Of each request: since when the oldest worker that ever had it in hand has been running; 0: nobody had. */
+    const int64_t *since_ms;
+    const struct sight *sights;
+    size_t sight_count;
     int deaths;
     bool tell;
 };

@@ -8,6 +8,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/learn/images.h"
 #include "lib/stage/poison.h"
 #include "lib/stage/stage.h"
 
@@ -25,6 +26,7 @@ const struct stage *preprocess_stage(void), *store_stage(void), *batch_stage(voi
 enum {
     SLOTS = 4, /* instances of a stage, at most */
     STACK = 1 << 20,
+    SIGHTS = 256,
     LAST_TURN = 1500, /* of the time with faults */
     REST_ROUNDS = 4000,
     CALM = 25, /* idle rounds that are a rest: longer than a batch's age */
@@ -40,7 +42,7 @@ struct instance {
     enum status status;
     int until; /* turn: STANDING goes on, DEAD is started again */
     bool leave, idle;
-    int64_t wake_ms;
+    int64_t wake_ms, started_ms;
     void *state;
     struct bus *bus;
     struct stage_run *run;
@@ -60,10 +62,14 @@ static struct {
     struct dice dice;
     bool faults, tell;
     int turn, sent, blow, passed; /* passed: boundaries of the blow's kind since the last one */
+    int blow_turn;                /* of the last one */
     int patience;                 /* boundaries until a blow that finds no place is let go */
     int heal_turn, expire_turn;   /* 0: nothing to heal, or to expire */
     uint64_t (*met)[FAULTS];
     int offsets[SENDINGS + MODELS][2];
+    int64_t since_ms[SENDINGS];
+    struct sight sights[SIGHTS];
+    size_t sight_count;
     struct arena arena;
     struct report *report;
 } world;
@@ -121,10 +127,21 @@ static void stand(struct instance *w) {
     swapcontext(&w->context, &world.scheduler);
 }
 
+/* For how long this worker has been able to know what serves. */
+static void note_requests(const struct instance *w, const struct record *in, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < world.sent; k++)
+            if (world.plan->sendings[k].request && world.offsets[k][0] == in[i].partition &&
+                world.offsets[k][1] == in[i].offset &&
+                (!world.since_ms[k] || w->started_ms < world.since_ms[k]))
+                world.since_ms[k] = w->started_ms;
+}
+
 static enum err_kind minding_poison(void *state, const struct record *in, size_t n, struct out *out,
                                     struct err *e) {
     struct instance *w = world.current;
     char mark[24];
+    if (w->real->in == PREDICTIONS_REQUESTS) note_requests(w, in, n);
     size_t len = (size_t)snprintf(mark, sizeof mark, "die-%s-", w->real->name);
     for (size_t i = 0; i < n; i++) {
         if (in[i].key.len < len || memcmp(in[i].key.data, mark, len) != 0) continue;
@@ -195,6 +212,7 @@ static void start(struct instance *w) {
     w->status = RUNNING;
     w->leave = w->idle = false;
     w->wake_ms = 0;
+    w->started_ms = clock_now_ms();
     w->run = NULL;
     w->bus = NULL;
     w->fd = -1;
@@ -206,11 +224,27 @@ static void start(struct instance *w) {
     makecontext(&w->context, live, 0);
 }
 
+/* What came into sight in models.deployed. */
+static void look(void) {
+    struct record list[SIGHTS];
+    size_t n = memory_committed(world.log, topic_name(MODELS_DEPLOYED), list, SIGHTS);
+    for (size_t i = 0; i < n && n <= SIGHTS && world.sight_count < n; i++) {
+        size_t k = 0;
+        while (k < world.sight_count && (world.sights[k].partition != list[i].partition ||
+                                         world.sights[k].offset != list[i].offset))
+            k++;
+        if (k < world.sight_count) continue;
+        world.sights[world.sight_count++] =
+            (struct sight){list[i].partition, list[i].offset, clock_now_ms()};
+    }
+}
+
 static void go_on(struct instance *w) {
     world.current = w;
     note((uint64_t)(w->real->in * 16 + w->name[0]));
     swapcontext(&world.scheduler, &w->context);
     world.current = NULL;
+    look();
 }
 
 _Noreturn void world_die(void) {
@@ -242,17 +276,21 @@ static int present(int stage) {
     return n;
 }
 
+static void rebalance(const struct instance *w) {
+    char group[64];
+    snprintf(group, sizeof group, "darkroom.%s", w->real->name);
+    memory_rebalance(world.log, group);
+}
+
 static void move(struct instance *w, uint32_t dice) {
     int stage = stage_of(w), at = (int)(dice / 3 % SLOTS);
     struct instance *other = &world.slots[stage][at];
-    char group[64];
-    snprintf(group, sizeof group, "darkroom.%s", w->real->name);
     if (dice % 3 == 1 && other->status == ABSENT)
         start(other);
     else if (dice % 3 == 2 && other != w && other->status == RUNNING)
         other->leave = true;
     else
-        memory_rebalance(world.log, group);
+        rebalance(w);
 }
 
 static enum fault strike(struct instance *w, const struct blow *b) {
@@ -261,14 +299,26 @@ static enum fault strike(struct instance *w, const struct blow *b) {
     tell(w, fault_names[b->what], boundary_names[b->at]);
     switch (b->what) {
     case CRASH:
+        if (b->dice & 128) lasts *= 4;
         w->until = world.turn + lasts / 2;
         world.expire_turn = world.turn + lasts;
-        free(w->hands); /* the parent dies with it */
-        w->hands = NULL;
+        if (b->dice & 64) {
+            uint32_t suspects = w->hands->suspects.count;
+            poison_died(w->hands, false);
+            if (w->hands->suspects.count > suspects)
+                report_wrong(world.report, "a death of %s from outside leaves suspects",
+                             w->real->name);
+        } else { /* the parent dies with it */
+            free(w->hands);
+            w->hands = NULL;
+        }
         break;
     case ZOMBIE:
         memory_freeze(w->bus);
-        world.expire_turn = world.turn + lasts / 2;
+        if (b->dice & 64) /* its session is over, its transaction is not */
+            rebalance(w);
+        else
+            world.expire_turn = world.turn + lasts / 2;
         w->until = world.turn + 2 * lasts;
         w->status = STANDING;
         stand(w);
@@ -276,11 +326,11 @@ static enum fault strike(struct instance *w, const struct blow *b) {
     case MOVE: move(w, b->dice); break;
     case FULL:
         redis_command("CONFIG SET maxmemory 1");
-        world.heal_turn = world.turn + lasts;
+        world.heal_turn = world.turn + (b->dice & 64 ? lasts : 8 * lasts);
         break;
     case READONLY:
         redis_command("REPLICAOF 127.0.0.1 1");
-        world.heal_turn = world.turn + lasts;
+        world.heal_turn = world.turn + (b->dice & 64 ? lasts : 8 * lasts);
         break;
     default: break;
     }
@@ -292,12 +342,14 @@ enum fault world_boundary(enum boundary at, uint32_t *dice) {
     world.report->boundaries++;
     note((uint64_t)at + 1);
     if (!world.faults) return FAULTS;
-    if (world.blow < world.plan->blow_count) {
-        const struct blow *b = &world.plan->blows[world.blow];
-        bool here = b->at == at && world.passed++ >= b->nth;
+    const struct blow *b = &world.plan->blows[world.blow];
+    if (world.blow < world.plan->blow_count && world.turn >= world.blow_turn + b->after) {
+        bool meant = b->at == at && (b->stage < 0 || b->stage == stage_of(w)),
+             here = meant && world.passed++ >= b->nth;
         if (here || --world.patience < 0) {
             world.blow++;
             world.passed = 0;
+            world.blow_turn = world.turn;
             world.patience = 400;
         }
         if (here) {
@@ -351,6 +403,9 @@ static void pass_time(void) {
             if (w->status == STANDING && world.turn >= w->until) w->status = RUNNING;
         }
         if (!present(s)) start(&world.slots[s][0]);
+        struct instance *last = &world.slots[s][SLOTS - 1];
+        if (world.plan->joins[s] && world.turn == world.plan->joins[s] && last->status == ABSENT)
+            start(last);
     }
 }
 
@@ -418,11 +473,41 @@ static void ask_at_last(void) {
     }
 }
 
+/* What the store has from another cluster, whose records stood at the same places a moment ago. */
+static void live_before(const struct plan *p, const char *url) {
+    struct err e;
+    struct redis *redis = redis_open(&(struct redis_conf){.url = url}, &e);
+    struct images *images = redis ? images_open(redis, topics_prefix_now()) : NULL;
+    for (int i = 0; i < p->sending_count && images; i++) {
+        struct sending was = p->sendings[i];
+        bool first = sending_is_former(&was);
+        for (int k = 0; k < i; k++) first = first && !sending_same_image(&p->sendings[k], &was);
+        if (!first) continue;
+        uint8_t pixels[PIXELS];
+        was.pixels += 1000;
+        sending_pixels(&was, pixels);
+        struct image_put put = {
+            .row = {.model = bytes_of(model_names[was.model]),
+                    .id = sending_record(&was, &world.arena).key,
+                    .source = bytes_of(sending_source(&was)),
+                    .label = bytes_of(sending_label(was.label)),
+                    .height = SIDE,
+                    .width = SIDE,
+                    .channels = 1,
+                    .pixels = {pixels, PIXELS}},
+            .from = {"before", topic_name(IMAGES_PREPARED), 0, 1000 + i, clock_now_ms() - 1000}};
+        if (images_put(images, &put, 1, NULL, NULL, &e))
+            report_wrong(world.report, "the store takes nothing: %s", e.text);
+    }
+    images_close(images);
+    redis_close(redis);
+}
+
 void world_run(const struct plan *p, const char *socket, const char *models_file, bool talk,
                uint64_t met[BOUNDARIES][FAULTS], struct report *r) {
     const struct stage *const all[STAGES] = {preprocess_stage(), store_stage(),  batch_stage(),
                                              train_stage(),      deploy_stage(), predict_stage()};
-    static bool set;
+    static char url[200];
     memset(&world, 0, sizeof world);
     *r = (struct report){.trace = 1469598103934665603u};
     world.plan = p;
@@ -433,13 +518,11 @@ void world_run(const struct plan *p, const char *socket, const char *models_file
     world.patience = 400;
     world.dice.state = p->seed ^ 0x5bd1e995;
     world.models_file = models_file;
-    if (!set) {
-        char url[200];
+    if (!*url) {
         snprintf(url, sizeof url, "unix:%s", socket);
         setenv("DARKROOM_REDIS_URL", url, 1);
         setenv("DARKROOM_MODELS", models_file, 1);
         setenv("DARKROOM_THREADS", "1", 1);
-        set = true;
     }
     world.redis = redisConnectUnix(socket);
     redis_command("FLUSHALL");
@@ -449,6 +532,7 @@ void world_run(const struct plan *p, const char *socket, const char *models_file
     for (enum topic t = IMAGES; t < TOPIC_COUNT; t++)
         memory_topic(world.log, topic_name(t), topic_info(t)->partitions > 1 ? p->partitions : 1);
     memory_faults(world.log, at_log, NULL);
+    live_before(p, url);
     for (int s = 0; s < STAGES; s++) {
         for (int i = 0; i < SLOTS; i++) {
             struct instance *w = &world.slots[s][i];
@@ -466,8 +550,15 @@ void world_run(const struct plan *p, const char *socket, const char *models_file
         rest();
     }
     r->turns = world.turn;
-    struct world_view view = {p,         world.log, world.redis, (const int(*)[2])world.offsets,
-                              r->deaths, talk};
+    struct world_view view = {.plan = p,
+                              .log = world.log,
+                              .redis = world.redis,
+                              .offsets = (const int(*)[2])world.offsets,
+                              .since_ms = world.since_ms,
+                              .sights = world.sights,
+                              .sight_count = world.sight_count,
+                              .deaths = r->deaths,
+                              .tell = talk};
     if (!*r->what) judge(&view, r);
     redisFree(world.redis);
 }
