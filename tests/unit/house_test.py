@@ -175,17 +175,21 @@ def program(*command):
     return subprocess.run([str(BUILD / command[0]), *command[1:]], capture_output=True, text=True, timeout=20)
 
 
-def check_table(root, *command):
-    """README.md has every row that the program prints."""
+def check_table(root, *command, page="README.md"):
+    """The page has every row that the program prints."""
     run = program(*command)
     if run.returncode or not rows(run.stdout):
         return [f"{' '.join(command)} printed no table (exit code {run.returncode}): {run.stderr.strip()}"]
-    page = set(rows((root / "README.md").read_text()))
-    return [f"README.md: missing or outdated: {row}" for row in rows(run.stdout) if row not in page]
+    said = set(rows((root / page).read_text()))
+    return [f"{page}: missing or outdated: {row}" for row in rows(run.stdout) if row not in said]
 
 
 def check_topic_table(root):
     return check_table(root, "darkroom", "topics", "list", "--markdown")
+
+
+def check_acl_table(root):
+    return check_table(root, "darkroom", "topics", "acls", "--format", "markdown", page="proto/README.md")
 
 
 def check_settings(root):
@@ -294,6 +298,14 @@ class House(unittest.TestCase):
     def test_topic_table_planted(self):
         self.needs("darkroom")
         self.planted(check_topic_table, "README.md", lambda old: old.replace("| image id |", "| picture id |"))
+
+    def test_acl_table(self):
+        self.needs("darkroom")
+        self.fine(check_acl_table)
+
+    def test_acl_table_planted(self):
+        self.needs("darkroom")
+        self.planted(check_acl_table, "proto/README.md", lambda old: old.replace("| deploy | Read | Topic |", "| deploy | Write | Topic |"))
 
     def test_settings(self):
         self.needs("darkroom-predict")
