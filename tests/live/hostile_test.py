@@ -99,7 +99,7 @@ class Hostile(live.LiveTest):
         self.assertEqual(len(keys), len(set(keys)))
 
     def test_commands_show_no_control_character(self):
-        count = str(len(CLEAN) + len(DIRTY))
+        count = str(len(CLEAN) + len(DIRTY))  # and what other tests asked
         for words in (("results", "--from-beginning", "--limit", count), ("results", "--from-beginning", "--json", "--limit", count),
                       ("images", "export", "--csv"), ("models", "list"), ("models", "show", "default", "1"), ("status",)):
             run = self.fleet.command(*words)
@@ -114,6 +114,48 @@ class Hostile(live.LiveTest):
                 text = line.decode()  # fails where it is no UTF-8
                 self.assertIsNone(CONTROLS.search(text), text)
                 self.assertIn("msg", json.loads(text))
+
+    def test_messages_that_are_none_are_dead_letters_with_their_reason(self):
+        hexes, row = "0123456789abcdef" * 4, "0123456789abcdef" * 2
+        good = {
+            "images.stored": {"schema": 1, "id": "i", "source": "s", "row": row, "revision": 1, "model": "m", "label": "l",
+                              "split": "train", "pixels": hexes},
+            "batches": {"schema": 1, "batch": hexes, "model": "m",
+                        "images": [{"row": row, "revision": 1, "label": "l", "split": "train"}]},
+            "models.trained": {"schema": 1, "model": "m", "version": 1, "parent": 0, "artifact": hexes, "lineage": hexes,
+                               "batches": [hexes], "images": 1, "presentations": 1, "labels": 1,
+                               "training": {"images": 0}, "evaluation": {"images": 0}, "time": "2026-01-01T00:00:00Z"}}
+        for topic, message in good.items():
+            text = json.dumps(message)
+            bad = {
+                b"tombstone": (None, "empty"), b"empty": (b"", "empty"), b"foreign": (b"\x00\xff", "bad-message"),
+                b"cut": (text[:-1].encode(), "bad-message"), b"behind": ((text + "x").encode(), "bad-message"),
+                b"deep": ((text[:-1] + ',"x":' + "[" * 100000 + "]" * 100000 + "}").encode(), "bad-message"),
+                b"twice": ((text[:-1] + ',"model":"m"}').encode(), "bad-message"),
+                b"nan": ((text[:-1] + ',"x":NaN}').encode(), "bad-message"),
+                b"no-utf-8": (text[:-1].encode() + b',"x":"\xff"}', "bad-message"),
+                b"nul": (text[:-1].encode() + b',"x":"\x00"}', "bad-message"),
+                b"list": (f"[{text}]".encode(), "bad-message"), b"number": (b"1e999", "bad-message"),
+                b"later": (json.dumps({**message, "schema": 2}).encode(), "bad-message"),
+                b"huge": (json.dumps({**message, "schema": 10**400}).encode(), "bad-message"),
+                b"wrong": (json.dumps({**message, "model": ["m"]}).encode(), "bad-message"),
+                b"hostile": (json.dumps({**message, "model": "a}:{b"}).encode(), "bad-model"),
+            }
+            self.fleet.send(topic, [(key, value, []) for key, (value, _) in bad.items()])
+            letters = live.wait_for(f"{topic}.dlq", 40, lambda: (lambda all: len(all) == len(bad) and all)(
+                [r for r in self.fleet.read(topic + ".dlq") if r.key in bad]))
+            self.assertEqual({key: reason for key, (_, reason) in bad.items()},
+                             {r.key: dict(r.headers)["dlq.reason"].decode() for r in letters})
+            self.assertEqual({key: value for key, (value, _) in bad.items()}, {r.key: r.value for r in letters})
+        self.fleet.wait_idle(30)
+
+    def test_what_is_served_goes_on_beside_messages_that_are_none(self):
+        self.fleet.send("models.deployed", [(b"default", b"{", []), (b"default", b'{"schema":1}', []), (b"", b"x", []),
+                                            (b"nobody", None, []), (b"\xff", None, [])])
+        self.fleet.send("predictions.requests", [(b"beside", picture(1), [])])
+        result, = live.wait_for("the answer", 30, lambda: [r for r in self.fleet.read("predictions.results")
+                                                           if r.key == b"beside"])
+        self.assertIn("label", json.loads(result.value))
 
     def test_files_with_hostile_names_are_published(self):
         folder = self.scratch / "named"
