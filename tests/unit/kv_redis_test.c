@@ -4,6 +4,7 @@
 #include "lib/kv/redis.h"
 #include "tests/unit/redis_server.h"
 
+#include <netinet/in.h>
 #include <setjmp.h>
 
 #include <cmocka.h>
@@ -383,6 +384,58 @@ static void nobody_at_the_port(void **state) {
     redis_close(c);
 }
 
+static int free_port(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+/* A certificate that signs itself, known to the one client and not to the other. */
+static void tls(void **state) {
+    char dir[] = "/tmp/darkroom-tls-XXXXXX", command[512], url[80], port[8], cert[64], key[64];
+    struct redis *none = redis_open(&(struct redis_conf){.url = "rediss://127.0.0.1"}, &e);
+    if (!none) {
+        error_has("no TLS");
+        skip();
+    }
+    redis_close(none);
+    assert_non_null(mkdtemp(dir));
+    snprintf(cert, sizeof cert, "%s/cert.pem", dir);
+    snprintf(key, sizeof key, "%s/key.pem", dir);
+    snprintf(command, sizeof command,
+             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+             "-subj /CN=redis -keyout %s -out %s 2>/dev/null",
+             key, cert);
+    assert_int_equal(system(command), 0);
+    snprintf(port, sizeof port, "%d", free_port());
+    snprintf(url, sizeof url, "rediss://127.0.0.1:%s/2", port);
+    redis_server_start(&server, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key,
+                       "--tls-ca-cert-file", cert, "--tls-auth-clients", "no", NULL);
+    r = redis_open(&(struct redis_conf){.url = url, .ca_file = cert}, &e);
+    assert_non_null(r);
+    enum { MANY = 5000 };
+    for (int i = 0; i < MANY; i++) put("SET key some-value-that-takes-its-room");
+    for (int i = 0; i < MANY; i++) ok(redis_next(r, &reply, &e));
+    ok(ask("GET key"));
+    says("some-value-that-takes-its-room");
+    redis_server_kill(&server);
+    assert_int_equal(redis_ping(r, &e), ERR_AGAIN);
+    redis_server_again(&server);
+    ok(redis_ping(r, &e));
+    struct redis *stranger = redis_open(&(struct redis_conf){.url = url}, &e);
+    assert_non_null(stranger);
+    assert_int_equal(redis_ping(stranger, &e), ERR_AGAIN);
+    error_has("certificate");
+    redis_close(stranger);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+    teardown(state);
+}
+
 static void a_store_that_forgets(void **state) {
     bool durable = true;
     ok(redis_check(r, &durable, &e));
@@ -403,6 +456,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls),
         cmocka_unit_test(nobody_at_the_port),
+        cmocka_unit_test(tls),
         WITH_SERVER(every_type_of_reply),
         WITH_SERVER(what_the_server_refuses),
         WITH_SERVER(a_long_pipeline),
