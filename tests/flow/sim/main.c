@@ -268,8 +268,16 @@ int main(int argc, char **argv) {
     }
     for (int left = (int)o.processes; left;) {
         int status;
-        if (wait(&status) > 0) left--;
+        if (waitpid(-1, &status, WNOHANG) > 0) {
+            left--;
+            continue;
+        }
+        usleep(200000);
+        if (isatty(STDERR_FILENO))
+            fprintf(stderr, "\r%llu of %lld schedules, %lld s ", (unsigned long long)shared->done,
+                    (long long)o.schedules, (long long)(seconds() - began));
     }
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "\r%40s\r", "");
     if (shared->failed) bad = fail(shared->seed, o.shrink);
     print_table();
     for (int b = 0; b < BOUNDARIES && o.least; b++)
