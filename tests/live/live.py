@@ -360,8 +360,8 @@ class Fleet:
 
 
 class Publisher(threading.Thread):
-    """Sends the records one portion after another, so many a second, until `over` is set. acked is called
-    with each portion that the broker has."""
+    """Sends the records one portion after another, so many a second, until `over` is set; what a broker's absence
+    holds up is not made up for. acked is called with each portion that the broker has."""
 
     def __init__(self, fleet, topic, records, pace, acked=lambda portion: None, over=None):
         super().__init__(daemon=True)
@@ -371,12 +371,13 @@ class Publisher(threading.Thread):
 
     def run(self):
         try:
-            producer, began, size = self.fleet.producer(), time.monotonic(), max(1, int(self.pace / 20))
+            producer, due, size = self.fleet.producer(), time.monotonic(), max(1, int(self.pace / 5))
             while not self.over.is_set() and (portion := list(itertools.islice(self.records, size))):
                 self.fleet.send(self.topic, portion, producer, seconds=120)
                 self.acked(portion)
                 self.sent += len(portion)
-                self.over.wait(max(0, began + self.sent / self.pace - time.monotonic()))
+                due = max(due + len(portion) / self.pace, time.monotonic() - 1)
+                self.over.wait(max(0, due - time.monotonic()))
         except Exception as error:  # told by the main thread
             self.error = error
 
