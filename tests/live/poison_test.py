@@ -136,10 +136,8 @@ class Poison(unittest.TestCase):
 class Kills(unittest.TestCase):
     """Every second group also has a poisoned record, which is to be found among the kills from outside."""
 
-    def run_group(self, number, kills, errors, done):
+    def run_group(self, group, number, kills, errors, done):
         try:
-            group = Group(1, f"kills{number}", slow="10ms")
-            self.addCleanup(group.close)
             group.send(20, poison_in=3 if number % 2 else None)
             instance, = group.instances()
             for i in range(kills):
@@ -159,22 +157,25 @@ class Kills(unittest.TestCase):
                 done.append(number)
             live.wait_for(f"{instance.name} to be ready", 60, instance.ready)
             group.finish(240)
-            self.judged.append(group)
-        except Exception as error:
+        except Exception as error:  # told by the main thread
             errors.append(error)
 
     judge = Poison.judge
 
     def test_kills_from_outside(self):
-        errors, done, self.judged = [], [], []
+        errors, done, groups = [], [], []
+        for number in range(GROUPS):
+            groups.append(Group(1, f"kills{number}", slow="10ms"))
+            self.addCleanup(groups[-1].close)
         began = time.monotonic()
-        threads = [threading.Thread(target=self.run_group, args=(n, KILLS // GROUPS, errors, done)) for n in range(GROUPS)]
+        threads = [threading.Thread(target=self.run_group, args=(group, number, KILLS // GROUPS, errors, done))
+                   for number, group in enumerate(groups)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         self.assertEqual([], errors)
-        for group in self.judged:
+        for group in groups:
             self.judge(group, f"{group.fleet.prefix} {len(group.keys)} records, {len(group.deaths())} deaths of its own")
         print(f"{len(done)} kills from outside in {GROUPS} groups, {time.monotonic() - began:.0f} s")
 

@@ -37,7 +37,7 @@ class Full(StressTest):
                 self.assertIn("maxmemory", worker.probe("/readyz")[1])
         self.redis.client.config_set("maxmemory", 0)
         for worker in (train, store):
-            live.wait_for(f"{worker.name} to go on", 15, worker.ready)
+            self.goes_on(worker, 30)
         self.whole()
         self.nobody_died()
 
@@ -56,7 +56,7 @@ class Full(StressTest):
             self.assertTrue(stage != "store" or any(self.fleet.lag("store").values()))
             self.backs_off(worker)
             self.redis.client.config_set("maxmemory-policy", "noeviction")
-            live.wait_for(f"{worker.name} to go on", 15, worker.ready)
+            self.goes_on(worker, 30)
         self.whole()
         self.nobody_died()
 
@@ -88,7 +88,7 @@ class Full(StressTest):
         self.redis.start()
         began = time.monotonic()
         for worker in (train, store):
-            live.wait_for(f"{worker.name} to go on", 15, worker.ready)
+            self.goes_on(worker, 30)
         self.whole()
         print(f"Redis was away {MINUTE:.0f} s; all done {time.monotonic() - began:.1f} s after it was back")
         self.nobody_died()
@@ -147,6 +147,34 @@ class Empty(StressTest):
         self.assertEqual(len(self.images), len(self.fleet.rows()[0]))
         self.answered_once()
         self.quiet(3)
+        self.nobody_died()
+
+    @unittest.skipUnless(FULL, "in the long run")
+    def test_weights_gone(self):
+        """Only the artifacts: train cannot go on, says so, and the whole model is removed as the README says."""
+        self.a_model()
+        train = self.worker("train")
+        train.stop()
+        keys = list(self.redis.client.scan_iter(match=f"{self.fleet.prefix}artifact:*", count=1000))
+        self.redis.client.delete(*keys)
+        train.start()
+        self.publish(100)
+        self.says(train, "cannot go on from version", 30)
+        self.says(train, "is not in Redis")
+        self.backs_off(train)
+        self.quiet(5)
+        self.ask(50)
+        self.done("predict")
+        for key in self.redis.client.scan_iter(match=f"{self.fleet.prefix}*{{default}}*", count=1000):
+            self.redis.client.delete(key)
+        deployed = len(self.fleet.messages("models.deployed"))
+        self.fleet.send("images", self.images)
+        self.fleet.wait_idle(60)
+        self.assertTrue(any(message["promoted"] for message in self.fleet.messages("models.deployed")[deployed:]))
+        self.assertEqual(len(self.images), len(self.fleet.rows()[0]))
+        self.ask(50)
+        self.fleet.wait_idle(30)
+        self.answered_once()
         self.nobody_died()
 
 

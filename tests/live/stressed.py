@@ -226,6 +226,12 @@ class StressTest(live.LiveTest):
         before = backoff(worker)
         live.wait_for(f"the back-off of {worker.name} to be seen in its metrics", seconds, lambda: backoff(worker) > before)
 
+    def goes_on(self, worker, seconds=120):
+        try:
+            live.wait_for(f"{worker.name} to go on", seconds, worker.ready)
+        except live.Failed as failed:
+            raise live.Failed(f"{failed}: {worker.probe('/readyz')}\n{worker.tail(40)}") from None
+
     def quiet(self, seconds, stages=None):
         """None of them spins for so long. Says the processor time of each."""
         workers = [self.worker(stage) for stage in stages or self.fleet.workers]
