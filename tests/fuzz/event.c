@@ -1,34 +1,12 @@
 /*
- * Event headers. An input is a list of pieces: a length, then so many bytes; 255 is an absent piece, 254
- * and 253 are the next byte 130 and 1,100 times. The first is the key, the second the value, then names and values of
- * headers in turn. What is read, written and read again is the same event, and fit for every place where
+ * Event headers: what is read, written and read again is the same event, and fit for every place where
  * its texts end.
  */
 #include "proto/event.h"
 
 #include "lib/base/clock.h"
 #include "tests/fuzz/fuzz.h"
-
-enum { HEADERS = 40 };
-
-static struct bytes piece(const uint8_t **at, const uint8_t *end, struct arena *a) {
-    if (*at == end || **at == 255) {
-        *at += *at < end;
-        return (struct bytes){0};
-    }
-    size_t n = *(*at)++, left = (size_t)(end - *at);
-    if (n >= 253) {
-        size_t times = n == 254 ? 130 : 1100;
-        char *text = arena_alloc(a, times);
-        memset(text, left ? **at : 'x', times);
-        *at += left > 0;
-        return (struct bytes){text, times};
-    }
-    if (n > left) n = left;
-    const uint8_t *from = *at;
-    *at += n;
-    return (struct bytes){from, n};
-}
+#include "tests/fuzz/record.h"
 
 static bool same(struct bytes a, struct bytes b) {
     return !a.data == !b.data && bytes_equal(a, b);
@@ -52,19 +30,10 @@ static void holds_of_event(const struct event *ev) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    const uint8_t *at = data, *end = data + size;
-    struct header headers[HEADERS];
     static struct arena a;
     struct err e = {0};
     struct event ev, back;
-    struct record r = {.topic = "darkroom.images", .headers = headers, .time_ms = 1790000000000};
-    r.key = piece(&at, end, &a);
-    r.value = piece(&at, end, &a);
-    while (at < end && r.header_count < HEADERS) {
-        struct bytes name = piece(&at, end, &a);
-        if (!name.data) name = BYTES("");
-        headers[r.header_count++] = (struct header){name, piece(&at, end, &a)};
-    }
+    struct record r = record_of_bytes(data, size, &a);
     (void)event_reply_to(&r);
     enum err_kind kind = event_read(&r, &a, &ev, &e);
     holds_of_error(kind, &e);

@@ -127,7 +127,7 @@ static void lineages(void) {
     buf_free(&json);
 }
 
-/* As tests/fuzz/event.c reads them: a length, then so many bytes. */
+/* As tests/fuzz/record.h reads them: a length, then so many bytes. */
 static void add_piece(struct buf *b, const char *text) {
     buf_add(b, &(char){(char)strlen(text)}, 1);
     buf_add_text(b, text);
@@ -168,6 +168,39 @@ static void events(void) {
     buf_clear(&b);
     for (size_t i = 0; i < sizeof bare / sizeof *bare; i++) add_piece(&b, bare[i]);
     save("event", "bare", buf_bytes(&b));
+    static const char *const letter[] = {"key",
+                                         "value",
+                                         "label",
+                                         "",
+                                         "dlq.reason",
+                                         "bad-label",
+                                         "dlq.text",
+                                         "the label has 0 bytes",
+                                         "dlq.stage",
+                                         "preprocess",
+                                         "dlq.version",
+                                         "0.1.0",
+                                         "dlq.topic",
+                                         "darkroom.images",
+                                         "dlq.partition",
+                                         "3",
+                                         "dlq.offset",
+                                         "17",
+                                         "dlq.record-time",
+                                         "2026-01-31T12:00:00.250Z",
+                                         "dlq.attempts",
+                                         "1",
+                                         "dlq.time",
+                                         "2026-01-31T12:00:01.000Z",
+                                         "dlq.replays",
+                                         "2"};
+    buf_clear(&b);
+    for (size_t i = 0; i < sizeof letter / sizeof *letter; i++) add_piece(&b, letter[i]);
+    save("letter", "refused", buf_bytes(&b));
+    save("letter", "mark",
+         BYTES("\xff\xff\10dlq.done\10replayed\12dlq.letter\4"
+               "0/17\10dlq.time\1x"));
+    save("letter", "bare", BYTES("\xff\xff\12dlq.reason\10too-long\14dlq.left-out\3key"));
     save("event", "keyless", BYTES("\xff\1v\5label\xff"));
     save("event", "binary", BYTES("\3\0\1\xff\xff\5label\0"));
     save("event", "long", BYTES("\376k\1v\5label\376l\5ce_id\375i"));
