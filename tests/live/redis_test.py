@@ -165,8 +165,10 @@ class Empty(StressTest):
         self.quiet(5)
         self.ask(50)
         self.done("predict")
+        train.stop()
         for key in self.redis.client.scan_iter(match=f"{self.fleet.prefix}*{{default}}*", count=1000):
             self.redis.client.delete(key)
+        train.start()
         deployed = len(self.fleet.messages("models.deployed"))
         self.fleet.send("images", self.images)
         self.fleet.wait_idle(60)
