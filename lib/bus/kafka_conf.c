@@ -513,7 +513,12 @@ static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const ch
         return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", topic,
                          link->brokers);
     if (is_absence(code)) return kafka_again(link, e, "asking for a topic's limit", code);
-    return ERR_NONE; /* any other answer, as a missing permission, leaves the broker's default */
+    if (kafka_is_forbidden(code))
+        log_warn(
+            "how large a record %s takes is not ours to see (DescribeConfigs): taken for %d bytes; "
+            "`darkroom topics acls` lists who needs what",
+            topic, BROKER_DEFAULT);
+    return ERR_NONE; /* any other answer leaves the broker's default */
 }
 
 enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, struct kafka_link *link,

@@ -201,11 +201,15 @@ class Security(unittest.TestCase):
         redis_of = {"predict": cls.redis_url("darkroom-predict", "reader")}
         own = {stage: settings_of(stage, redis_url_file=redis_of.get(stage, cls.redis_url("darkroom", "darkroom")))
                for stage in live.STAGES}
-        cls.fleet = Fleet(models={"default": {"batch.count": 100, "batch.age": "1s"}}, name="security", own=own,
+        cls.fleet = Fleet((), {"default": {"batch.count": 100, "batch.age": "1s"}}, "security",
                           kafka_bootstrap_servers=cls.broker, redis_ca_file=SITE / "ca.pem",
                           **settings_of("operator", redis_url_file=cls.redis_url("darkroom-reader", "reader")))
         cls.addClassCleanup(cls.fleet.close)
         cls.own = own
+        for stage in live.STAGES:
+            cls.fleet.workers[stage] = live.Worker(cls.fleet, stage, **own[stage]).start()
+        for worker in cls.fleet.workers.values():
+            live.wait_for(f"{worker.name} to be ready", 90, worker.ready)
 
     @staticmethod
     def administrator():
@@ -250,12 +254,12 @@ class Security(unittest.TestCase):
 
     # ---- the fleet at work
 
-    def test_1_the_fleet_does_its_work(self):
+    def test_0_the_fleet_does_its_work(self):
         digits = self.scratch / "digits"
         images = live.digits(300, digits)
         self.command("user", "publish", str(digits))
         self.fleet.send("images", [(b"bad", b"no picture", [("label", b"1")])])
-        self.fleet.wait_idle(60)
+        self.fleet.wait_idle(90)
         rows, index = self.fleet.rows()
         self.assertEqual(len({value for _, value in images}), len(rows))
         self.assertEqual(rows, index)
@@ -269,16 +273,25 @@ class Security(unittest.TestCase):
         self.command("operator", "models", "list")
         self.assertEqual(len(rows) + 1, len(self.command("operator", "images", "export", "--csv").stdout.splitlines()))
 
+    def test_1_a_subscriber(self):
+        consumer = confluent_kafka.Consumer({**self.client("user"), "group.id": self.fleet.topic("user-1"),
+                                             "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        self.addCleanup(consumer.close)
+        consumer.subscribe([self.fleet.topic("predictions.results")])
+        message = live.wait_for("a result", 30, lambda: consumer.poll(1))
+        self.assertIsNone(message.error())
+        consumer.commit(message, asynchronous=False)
+
     def test_2_predict_at_least_once(self):
         """The idempotent producer without transactions needs no right to the cluster."""
         self.fleet.workers["predict"].stop()
         worker = self.worker("predict", 7, scram_library(), delivery="at-least-once")
-        live.wait_for("predict to be ready", 30, worker.ready)
+        live.wait_for("predict to be ready", 60, worker.ready)
         file = next((self.scratch / "digits").rglob("*.png"))
         self.assertIn(file.name, self.command("user", "predict", str(file)).stdout)
         worker.stop()
         self.fleet.workers["predict"].start()
-        live.wait_for("predict to be ready", 30, self.fleet.workers["predict"].ready)
+        live.wait_for("predict to be ready", 60, self.fleet.workers["predict"].ready)
 
     def test_3_the_arguments_of_kafka_acls_say_the_same(self):
         said = set()
@@ -390,7 +403,7 @@ class Security(unittest.TestCase):
         wrong = {stage: self.worker(stage, 9, **settings_of(stages[(i + 1) % len(stages)], "PLAIN"), log_level="debug",
                                     kafka_debug="security,conf") for i, stage in enumerate(stages)}
         for i, (stage, worker) in enumerate(wrong.items()):
-            live.wait_for(f"{stage} to say what is refused", 30, lambda: "uthorization failed" in worker.probe("/readyz")[1])
+            live.wait_for(f"{stage} to say what is refused", 60, lambda: "uthorization failed" in worker.probe("/readyz")[1])
             status, page = worker.probe("/readyz")
             for text in (page, worker.log.read_text()):
                 self.assertIn("uthorization failed", text)
@@ -411,7 +424,7 @@ class Security(unittest.TestCase):
         self.assertEqual(before, (len(self.fleet.rows()[0]), len(self.fleet.read("predictions.results"))))
         for worker in self.fleet.workers.values():
             worker.start()
-        self.fleet.wait_idle(60)
+        self.fleet.wait_idle(90)
         self.assertEqual(before[0] + 150, len(self.fleet.rows()[0]))
         self.assertEqual(before[1] + 50, len(self.fleet.read("predictions.results")))
         self.assertEqual(1, len(self.fleet.read("images.dlq")))
@@ -439,17 +452,17 @@ class Security(unittest.TestCase):
             self.assertNotIn("going on", worker.log.read_text()[said[stage]:])
         for made in self.fleet.admin.create_acls(acls).values():
             made.result(10)
-        self.fleet.wait_idle(60)
+        self.fleet.wait_idle(90)
         self.assertEqual(before + 40, len(self.fleet.rows()[0]))
         self.assertEqual(1, len(self.fleet.read("images.dlq")))
         for stage in taken:
-            live.wait_for(f"{stage} to be ready", 20, self.fleet.workers[stage].ready)
+            live.wait_for(f"{stage} to be ready", 60, self.fleet.workers[stage].ready)
 
     # ---- who cannot log in
 
     def told(self, worker, *words):
         """What is wrong is in the log, the worker lives, and is not ready."""
-        live.wait_for(f"{worker.name} to say {words}", 20, lambda: all(word in worker.log.read_text() for word in words), 0.3)
+        live.wait_for(f"{worker.name} to say {words}", 40, lambda: all(word in worker.log.read_text() for word in words), 0.3)
         self.assertIsNone(worker.process.poll())
         self.assertEqual(503, worker.probe("/readyz")[0])
 
@@ -475,6 +488,14 @@ class Security(unittest.TestCase):
             self.told(worker, *words)
         for worker, _ in workers:
             worker.process.terminate()
+
+    def test_8_dead_letters(self):
+        self.assertIn("not-png", self.command("dlq", "dlq", "list").stdout)
+        self.command("dlq", "dlq", "replay", "images")
+        self.fleet.wait_idle(90)
+        self.command("dlq", "dlq", "drop", "images")
+        letters = [letter for letter in self.fleet.read("images.dlq") if letter.key == b"bad"]
+        self.assertEqual(2, len(letters))
 
     def test_8_redis_users_may_do_no_more(self):
         for user, secret, forbidden in [
