@@ -140,18 +140,32 @@ static void add_role(struct output *out, const struct acl_role *role) {
     }
 }
 
-/* Whole names with commas between them; a * at the end of one is any end. */
+/* Of whole names with commas between them; a * at the end of one is any end. NULL: no more. */
+static const char *next_topic(struct arena *a, const char **list, bool *any) {
+    *list += strspn(*list, ",");
+    size_t n = strcspn(*list, ",");
+    if (!n) return NULL;
+    *any = (*list)[n - 1] == '*';
+    const char *name = arena_text(a, (struct bytes){*list, n - *any});
+    *list += n;
+    return name;
+}
+
+/* The first pattern that would let predict write the fleet's own topics, or NULL. */
+static const char *too_wide(struct arena *a, const char *list) {
+    bool any;
+    for (const char *name; (name = next_topic(a, &list, &any));)
+        for (enum topic t = IMAGES; t < TOPIC_COUNT; t++)
+            if (any ? !strncmp(topic_name(t), name, strlen(name)) : !strcmp(topic_name(t), name))
+                return arena_printf(a, "%s%s", name, any ? "*" : "");
+    return NULL;
+}
+
 static void add_reply_topics(struct output *out, const char *list) {
-    while (*list) {
-        size_t n = strcspn(list, ",");
-        char *name = arena_text(&out->names, (struct bytes){list, n});
-        bool any = n > 1 && name[n - 1] == '*';
-        if (any) name[n - 1] = 0;
-        if (n)
-            add(out, "predict",
-                &(struct acl){ACL_TOPIC, ACL_WRITE | ACL_DESCRIBE_CONFIGS, any, 1, {name}});
-        list += n + (list[n] == ',');
-    }
+    bool any;
+    for (const char *name; (name = next_topic(&out->names, &list, &any));)
+        add(out, "predict",
+            &(struct acl){ACL_TOPIC, ACL_WRITE | ACL_DESCRIBE_CONFIGS, any, 1, {name}});
 }
 
 static bool is_asked(const char *role, char **operands, int n) {
@@ -178,6 +192,13 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     if (stranger) return client_usage(c, "there is no role \"%.60s\"", stranger);
     if (strpbrk(o->principal, "\"\\\n"))
         return client_usage(c, "a principal has no quotes, backslashes or line ends");
+    const char *wide = o->reply_topics ? too_wide(&out.names, o->reply_topics) : NULL;
+    if (wide) {
+        int code =
+            client_usage(c, "with \"%.100s\" predict could write topics of the fleet's own", wide);
+        arena_free(&out.names);
+        return code;
+    }
     if (o->format == MARKDOWN)
         buf_add_text(&out.text, "| who | may | resource | names |\n|---|---|---|---|\n");
     for (size_t i = 0; i < ACL_ROLES; i++)
@@ -196,17 +217,18 @@ const struct command command_topics_acls = {
     .operands = "[ROLE...]",
     .what = "who needs which rights on a broker with ACLs",
     .needs = NEEDS_PREFIX,
-    .help = "Prints what each stage must be permitted, what somebody who publishes and subscribes "
-            "needs (user),\n"
-            "what `topics create`, `topics check` and `status` need (operator), and what `dlq` needs "
-            "(dlq). Asks\n"
-            "no broker. A ROLE is a stage's name, user, operator or dlq; without any it is all of "
-            "them.\n\n"
-            "  darkroom topics acls\n"
-            "  darkroom topics acls --format kafka-acls |\n"
-            "      xargs -L 1 kafka-acls.sh --bootstrap-server $BROKERS --command-config "
-            "admin.properties\n"
-            "  darkroom topics acls predict --principal 'User:CN=*' --format json",
+    .help =
+        "Prints what each stage must be permitted, what somebody who publishes and subscribes "
+        "needs (user),\n"
+        "what `topics create`, `topics check` and `status` need (operator), and what `dlq` needs "
+        "(dlq). Asks\n"
+        "no broker. A ROLE is a stage's name, user, operator or dlq; without any it is all of "
+        "them.\n\n"
+        "  darkroom topics acls\n"
+        "  darkroom topics acls --format kafka-acls |\n"
+        "      xargs -L 1 kafka-acls.sh --bootstrap-server $BROKERS --command-config "
+        "admin.properties\n"
+        "  darkroom topics acls predict --principal 'User:CN=*' --format json",
     .most = -1,
     .settings = settings,
     .options_size = sizeof(struct options),

@@ -213,6 +213,27 @@ class Probe(unittest.TestCase):
         self.assertEqual(port, heard)
 
 
+class Rights(unittest.TestCase):
+    def acls(self, *words):
+        return subprocess.run([str(BUILD / "darkroom"), "topics", "acls", *words], capture_output=True, text=True, timeout=20,
+                              env={"PATH": os.environ["PATH"]})
+
+    def test_reply_topics(self):
+        lines = self.acls("predict", "--reply-topics", "mine.*,yours").stdout.splitlines()
+        self.assertEqual([["mine.*"], ["yours"]], [line.split()[-1:] for line in lines[-2:]])
+
+    def test_reply_topics_are_not_the_fleets(self):
+        for topics in ("*", "dark*", "mine,darkroom.models.deployed"):
+            run = self.acls("--reply-topics", topics)
+            self.assertEqual((2, ""), (run.returncode, run.stdout), topics)
+
+    def test_prefix_principal_and_role(self):
+        lines = self.acls("deploy", "--prefix", "a.", "--principal", "User:CN=*,O=x", "--format", "kafka-acls").stdout.splitlines()
+        self.assertIn('--add --allow-principal "User:CN=deploy,O=x" --operation Read --group a.deploy --resource-pattern-type literal', lines)
+        self.assertTrue(all('"User:CN=deploy,O=x"' in line for line in lines))
+        self.assertEqual(2, self.acls("nobody").returncode)
+
+
 class Secrets(unittest.TestCase):
     """A marked secret, in the places where it belongs and in those where it does not: it is never said."""
 
