@@ -514,6 +514,9 @@ enum err_kind redis_check(struct redis *r, bool *durable, struct err *e) {
             r->where, policy.data ? (int)policy.len : 7,
             policy.data ? (const char *)policy.data : "unknown");
     if (info(r, "persistence", &reply, e)) return e->kind;
+    /* It answers INFO already, and says that it has no append-only file. */
+    if (bytes_is(info_field(reply.text, "loading"), "1"))
+        return err_again(e, "Redis at %s is still loading its data", r->where);
     *durable = bytes_is(info_field(reply.text, "aof_enabled"), "1");
     return ERR_NONE;
 }

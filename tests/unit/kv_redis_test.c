@@ -451,12 +451,37 @@ static void a_store_that_forgets(void **state) {
     ok(redis_check(r, &durable, &e));
 }
 
+/* While it reads its append-only file it says of itself that it has none. */
+static void a_store_that_loads(void **state) {
+    enum { KEYS = 30000 }; /* it answers in between, every 1,024 */
+    bool durable = false, loaded = false;
+    redis_server_start(&server, "--appendonly", "yes", "--appendfsync", "always",
+                       "--key-load-delay", "30", NULL);
+    r = open_at(redis_server_url(&server), 20000);
+    for (int i = 0; i < KEYS; i++) put("INCR key");
+    for (int i = 0; i < KEYS; i++) ok(redis_next(r, &reply, &e));
+    redis_server_kill(&server);
+    assert_int_equal(redis_ping(r, &e), ERR_AGAIN);
+    redis_server_again(&server);
+    assert_int_equal(redis_check(r, &durable, &e), ERR_AGAIN);
+    error_has("loading");
+    for (int tries = 0; !loaded && tries < 1000; tries++) {
+        clock_sleep_ms(10);
+        loaded = !redis_check(r, &durable, &e);
+    }
+    assert_true(loaded && durable);
+    ok(ask("GET key"));
+    says("30000");
+    teardown(state);
+}
+
 int main(void) {
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls),
         cmocka_unit_test(nobody_at_the_port),
         cmocka_unit_test(tls),
+        cmocka_unit_test(a_store_that_loads),
         WITH_SERVER(every_type_of_reply),
         WITH_SERVER(what_the_server_refuses),
         WITH_SERVER(a_long_pipeline),
