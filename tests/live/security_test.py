@@ -43,7 +43,7 @@ WRITES = {"preprocess": {"images.prepared", "images.dlq"}, "store": {"images.sto
 BROKER = """
 listeners=ADMIN://127.0.0.1:@PORT@,CLIENTS://127.0.0.1:{clients},CONTROLLER://127.0.0.1:@CONTROLLER_PORT@
 advertised.listeners=ADMIN://127.0.0.1:@PORT@,CLIENTS://127.0.0.1:{clients},CONTROLLER://127.0.0.1:@CONTROLLER_PORT@
-listener.security.protocol.map=ADMIN:SSL,CLIENTS:SASL_SSL,CONTROLLER:SSL
+listener.security.protocol.map=ADMIN:SSL,CLIENTS:SASL_SSL,CONTROLLER:SASL_PLAINTEXT
 inter.broker.listener.name=ADMIN
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/broker.pem
@@ -54,9 +54,12 @@ listener.name.clients.ssl.client.auth=none
 sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
 listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required {users};
 listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+listener.name.controller.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="broker" password="{own}" user_broker="{own}";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
-super.users=User:CN=broker;User:CN=admin
+super.users=User:broker;User:CN=broker;User:CN=admin
 """
 START = """
 set -euo pipefail
@@ -91,14 +94,14 @@ def certificates():
 
 def shell(script):
     users = " ".join(f'user_darkroom-{role}="{PASSWORDS[role]}"' for role in ROLES)
-    broker = BROKER.replace("{folder}", str(SITE)).replace("{users}", users)
+    broker = BROKER.replace("{folder}", str(SITE)).replace("{users}", users).replace("{own}", PASSWORDS["broker"])
     environment = {**os.environ, "ROOT": str(live.ROOT), "SITE": str(SITE), "BROKER": broker, "KAFKA_PORT": PORTS[0],
                    "REDIS_PORT": PORTS[1], "KCAT_CONFIG": str(SITE / "kcat.conf"), "REDISCLI_AUTH": PASSWORDS["redis"]}
     return subprocess.run(["bash", "-c", script], env=environment, check=True, stdout=subprocess.PIPE, text=True,
                           timeout=240).stdout
 
 
-PASSWORDS = {name: f"s3cr3t-{name}-{uuid.uuid4().hex}" for name in (*ROLES, "redis", "darkroom", "reader")}
+PASSWORDS = {name: f"s3cr3t-{name}-{uuid.uuid4().hex}" for name in (*ROLES, "broker", "redis", "darkroom", "reader")}
 
 
 def secret_file(name, text):
