@@ -373,7 +373,7 @@ class Publisher(threading.Thread):
         try:
             producer, due, size = self.fleet.producer(), time.monotonic(), max(1, int(self.pace / 5))
             while not self.over.is_set() and (portion := list(itertools.islice(self.records, size))):
-                self.fleet.send(self.topic, portion, producer, seconds=120)
+                self.fleet.send(self.topic, portion, producer, seconds=300)
                 self.acked(portion)
                 self.sent += len(portion)
                 due = max(due + len(portion) / self.pace, time.monotonic() - 1)
