@@ -4,6 +4,10 @@
  * The signals that matter are blocked and taken one by one with sigtimedwait: no handlers, no
  * races. The child has a process group of its own, so that a terminal's Ctrl-C reaches it once,
  * through the parent. As PID 1 of a container the parent also reaps strangers.
+ *
+ * librdkafka waits by the clock of the day: where that is set back, a wait that is under way lasts the
+ * longer for it, heartbeats with it, and nothing inside the child can end that. The parent looks at the
+ * clock once a second, and kills the child, as anybody may at any instant.
  */
 #define _GNU_SOURCE
 #include "lib/stage/parent.h"
@@ -21,12 +25,14 @@
 #include <unistd.h>
 
 enum { PAUSE_FIRST_MS = 100, PAUSE_MOST_MS = 5000, LIVED_WELL_MS = 60000 };
+enum { LOOK_MS = 1000, SET_BACK_MS = 3000 }; /* less than a session outlasts */
 
 struct parent {
     struct stage_hands *hands;
     sigset_t signals, before;
     pid_t child;
     bool stop;
+    int64_t day_ms; /* what the clock of the day is ahead of the monotonic one */
 };
 
 static void become_child(struct parent *p, pid_t parent, int (*work)(void *ctx), void *ctx) {
@@ -37,15 +43,23 @@ static void become_child(struct parent *p, pid_t parent, int (*work)(void *ctx),
     exit(work(ctx));
 }
 
-/* Takes one signal; false when wait_ms (< 0: for ever) is over without any. */
-static bool take_signal(struct parent *p, int64_t wait_ms) {
+/* Takes one signal, if one comes within wait_ms. */
+static void take_signal(struct parent *p, int64_t wait_ms) {
     struct timespec t = {wait_ms / 1000, wait_ms % 1000 * 1000000};
-    int signal = wait_ms < 0 ? sigwaitinfo(&p->signals, NULL) : sigtimedwait(&p->signals, NULL, &t);
-    if (signal < 0) return errno == EINTR;
-    if (signal == SIGCHLD) return true;
+    int signal = sigtimedwait(&p->signals, NULL, &t);
+    if (signal < 0 || signal == SIGCHLD) return;
     p->stop = true;
     if (p->child) kill(p->child, signal);
-    return true;
+}
+
+static void look_at_clock(struct parent *p) {
+    int64_t before = p->day_ms;
+    p->day_ms = clock_now_ms() - clock_monotonic_us() / 1000;
+    if (before - p->day_ms < SET_BACK_MS || !p->child) return;
+    log_warn("the clock was set back by %.1f s, and what the worker waits for would take the "
+             "longer: it is killed",
+             (double)(before - p->day_ms) / 1000);
+    kill(p->child, SIGKILL);
 }
 
 /* How the child ended, as waitpid says it. */
@@ -57,7 +71,8 @@ static int wait_for_child(struct parent *p) {
                 p->child = 0;
                 return status;
             }
-        take_signal(p, -1);
+        take_signal(p, LOOK_MS);
+        look_at_clock(p);
     }
 }
 
@@ -122,7 +137,7 @@ static int watch(struct parent *p, int (*work)(void *ctx), void *ctx) {
 }
 
 int parent_watch(struct stage_hands *hands, int (*work)(void *ctx), void *ctx) {
-    struct parent p = {.hands = hands};
+    struct parent p = {.hands = hands, .day_ms = clock_now_ms() - clock_monotonic_us() / 1000};
     sigemptyset(&p.signals);
     sigaddset(&p.signals, SIGTERM);
     sigaddset(&p.signals, SIGINT);
