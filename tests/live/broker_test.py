@@ -9,7 +9,7 @@ import unittest
 import confluent_kafka.admin
 
 import live
-from stressed import FULL, MINUTE, StressTest, backoff
+from stressed import FULL, MINUTE, Patient, StressTest, backoff
 
 TRANSACTION_TIMEOUT = 10  # seconds: what the workers ask for (transaction.timeout.ms)
 
@@ -23,7 +23,7 @@ class Broker(StressTest):
         something. All wait quietly, and go on by themselves."""
         self.a_model()
         pace = 10
-        publisher = live.Publisher(self.fleet, "images", self.new_images(int(pace * (seconds + 4))), pace)
+        publisher = live.Publisher(Patient(self.fleet), "images", self.new_images(int(pace * (seconds + 4))), pace)
         publisher.start()
         time.sleep(2)
         self.fleet.admin = None  # librdkafka 2.16's fails an assertion when a broker dies
@@ -41,7 +41,7 @@ class Broker(StressTest):
         for worker in self.fleet.workers.values():
             self.goes_on(worker)
         ready = time.monotonic() - began
-        publisher.join(120)
+        publisher.join(300)
         self.assertIsNone(publisher.error)
         self.ask(100)
         self.whole(180)
@@ -84,8 +84,8 @@ class Broker(StressTest):
             self.skipTest("no disk of its own can be mounted here")
         self.a_model()
         filler = self.broker.data / "filler"
-        publisher = live.Publisher(self.fleet, "images", self.new_images(1000), 200)
-        asker = live.Publisher(self.fleet, "predictions.requests", self.new_requests(1000), 200)
+        publisher = live.Publisher(Patient(self.fleet), "images", self.new_images(1000), 200)
+        asker = live.Publisher(Patient(self.fleet), "predictions.requests", self.new_requests(1000), 200)
         publisher.start()
         asker.start()
         self.fleet.admin = None
@@ -102,7 +102,7 @@ class Broker(StressTest):
         for worker in self.fleet.workers.values():
             self.goes_on(worker)
         for thread in (publisher, asker):
-            thread.join(120)
+            thread.join(300)
             self.assertIsNone(thread.error)
         self.whole(180)
         self.nobody_died()
