@@ -551,7 +551,7 @@ static void judge_deaths(const struct world_view *v, struct report *r) {
         enum flaw flaw = v->plan->sendings[i].flaw;
         if (flaw < POISON_PREPROCESS) continue;
         int stage = stage_of[flaw],
-            instances = v->plan->instances[stage] + (v->plan->joins[stage] > 0);
+            instances = v->plan->instances[stage] + (v->plan->relief[stage] > 0);
         poisons++;
         most += v->plan->blow_count ? 16 : instances == 1 ? 3 : 2 * instances + 1;
         sure = sure && instances == 1;

@@ -45,14 +45,15 @@ uint32_t roll(struct dice *d, uint32_t n) {
 static struct blow draw_blow(struct dice *d) {
     /* How far it may be to the next boundary of the kind that counts. */
     static const uint32_t reach[BOUNDARIES] = {60, 60, 12, 12, 12, 12, 12, 3, 30, 60};
-    static const int with_redis[] = {1, 3, 4, 5};
+    /* Train and deploy have less to do than the others. */
+    static const int all[] = {0, 1, 2, 3, 3, 4, 4, 4, 5, 5}, with_redis[] = {1, 1, 3, 4, 4, 5};
     struct blow b = {.at = (enum boundary)roll(d, BOUNDARIES)};
     do b.what = (enum fault)roll(d, FAULTS);
     while (!fault_applies(b.at, b.what));
     if (roll(d, 2))
         b.stage = -1;
     else
-        b.stage = b.at < AT_CONNECT ? (int)roll(d, STAGES) : with_redis[roll(d, 4)];
+        b.stage = b.at < AT_CONNECT ? all[roll(d, 10)] : with_redis[roll(d, 6)];
     b.after = roll(d, 2) ? 0 : (int)roll(d, 120);
     b.nth = (int)roll(d, b.stage < 0 ? reach[b.at] : reach[b.at] / 3);
     b.dice = roll(d, 0);
@@ -80,7 +81,8 @@ static bool known(const struct plan *p, const struct sending *s) {
 
 /* One that was there: a duplicate, a correction, or its id under another model or from another source. */
 static bool draw_again(struct dice *d, const struct plan *p, struct sending *s) {
-    int same = (int)roll(d, (uint32_t)(p->sending_count + 1)) - 1;
+    int of = p->hot && p->sending_count > 4 ? 4 : p->sending_count,
+        same = (int)roll(d, (uint32_t)of + 1) - 1;
     if (same < 0 || p->sendings[same].request || p->sendings[same].flaw) return false;
     struct sending again = p->sendings[same];
     again.turn = s->turn;
@@ -95,7 +97,7 @@ static bool draw_again(struct dice *d, const struct plan *p, struct sending *s) 
 }
 
 static void draw_image(struct dice *d, struct plan *p, struct sending *s) {
-    if (!roll(d, 3) && draw_again(d, p, s)) return;
+    if ((p->hot ? roll(d, 4) : !roll(d, 3)) && draw_again(d, p, s)) return;
     s->id = p->sending_count;
     s->pixels = s->id;
     s->label = p->all_labelled || roll(d, 10) ? (int)roll(d, 3) : -1;
@@ -110,13 +112,14 @@ void plan_draw(struct plan *p, uint64_t seed) {
     struct dice d = {seed};
     *p = (struct plan){.seed = seed, .partitions = 1 + (int)roll(&d, 3)};
     int count = 12 + (int)roll(&d, 30), models = 1 + (int)roll(&d, MODELS),
-        span = 40 + (int)roll(&d, 160), late = (int)roll(&d, 200); /* when versions serve already */
+        span = 40 + (int)roll(&d, 160), late = (int)roll(&d, 600); /* when versions serve already */
     for (int i = 0; i < STAGES; i++) {
         p->instances[i] = 1 + (int)roll(&d, 3);
-        p->joins[i] = roll(&d, 2) ? 0 : (int)roll(&d, (uint32_t)(2 * span + late));
+        p->relief[i] = roll(&d, 2) ? 0 : late / 2 + (int)roll(&d, (uint32_t)(span + late / 2));
         p->most[i] = roll(&d, 2) ? 0 : 1 + (int)roll(&d, 5);
     }
     p->all_labelled = roll(&d, 2);
+    p->hot = !roll(&d, 4);
     for (; p->sending_count < count; p->sending_count++) {
         struct sending s = {.turn = p->sending_count * span / count,
                             .model = (int)roll(&d, (uint32_t)models)};
@@ -188,7 +191,7 @@ void plan_print(const struct plan *p) {
     for (int i = 0; i < STAGES; i++) {
         printf(" %s %d", stage_names[i], p->instances[i]);
         if (p->most[i]) printf(" by %d", p->most[i]);
-        if (p->joins[i]) printf(" and one from turn %d on", p->joins[i]);
+        if (p->relief[i]) printf(", relieved by one in turn %d", p->relief[i]);
     }
     printf("\n");
     for (int i = 0; i < p->sending_count; i++) {

@@ -18,7 +18,7 @@
 enum {
     STAGES = 6,
     SENDINGS = 64,
-    BLOWS = 8,
+    BLOWS = 12,
     MODELS = 3,
     KEEPS_FEW = 2, /* the model that does not keep all its images */
     SIDE = 4,
@@ -97,9 +97,9 @@ struct blow {
 struct plan {
     uint64_t seed;
     int partitions, instances[STAGES];
-    int most[STAGES]; /* records of a hand-over; 0: as many as the stage takes */
-    bool all_labelled;
-    int joins[STAGES]; /* the turn at which one more instance comes; 0: none does */
+    int most[STAGES];       /* records of a hand-over; 0: as many as the stage takes */
+    bool all_labelled, hot; /* hot: a few images change again and again */
+    int relief[STAGES]; /* the turn at which another instance comes and the others leave; 0: none */
     int sending_count, blow_count;
     struct sending sendings[SENDINGS];
     struct blow blows[BLOWS];

@@ -293,6 +293,12 @@ static void move(struct instance *w, uint32_t dice) {
         rebalance(w);
 }
 
+static void stand_still(struct instance *w, int turns) {
+    w->until = world.turn + turns;
+    w->status = STANDING;
+    stand(w);
+}
+
 static enum fault strike(struct instance *w, const struct blow *b) {
     int lasts = 3 + (int)(b->dice >> 8 & 31);
     world.met[b->at][b->what]++;
@@ -300,7 +306,7 @@ static enum fault strike(struct instance *w, const struct blow *b) {
     switch (b->what) {
     case CRASH:
         if (b->dice & 128) lasts *= 4;
-        w->until = world.turn + lasts / 2;
+        w->until = world.turn + (b->dice & 256 ? 2 * lasts : lasts / 2);
         world.expire_turn = world.turn + lasts;
         if (b->dice & 64) {
             uint32_t suspects = w->hands->suspects.count;
@@ -314,16 +320,17 @@ static enum fault strike(struct instance *w, const struct blow *b) {
         }
         break;
     case ZOMBIE:
-        memory_freeze(w->bus);
-        if (b->dice & 64) /* its session is over, its transaction is not */
+        if (b->dice >> 6 & 3) memory_freeze(w->bus); /* else it is slow, and within all time-outs */
+        if ((b->dice >> 6 & 3) == 1) /* its session is over, its transaction is not */
             rebalance(w);
-        else
+        else if (b->dice >> 6 & 2)
             world.expire_turn = world.turn + lasts / 2;
-        w->until = world.turn + 2 * lasts;
-        w->status = STANDING;
-        stand(w);
+        stand_still(w, b->dice >> 6 & 3 ? 2 * lasts : 8 * lasts);
         break;
-    case MOVE: move(w, b->dice); break;
+    case MOVE:
+        move(w, b->dice);
+        if (b->dice & 64) stand_still(w, lasts); /* the others are quicker */
+        break;
     case FULL:
         redis_command("CONFIG SET maxmemory 1");
         world.heal_turn = world.turn + (b->dice & 64 ? lasts : 8 * lasts);
@@ -386,6 +393,13 @@ static void publish(int i, const struct sending *s) {
     memory_append_at(world.log, &r, world.offsets[i]);
 }
 
+static void relieve(int stage) {
+    struct instance *last = &world.slots[stage][SLOTS - 1];
+    if (last->status != ABSENT) return;
+    for (int i = 0; i < SLOTS; i++) world.slots[stage][i].leave = true;
+    start(last);
+}
+
 static void pass_time(void) {
     for (; world.sent < world.plan->sending_count &&
            world.plan->sendings[world.sent].turn <= world.turn;
@@ -403,9 +417,7 @@ static void pass_time(void) {
             if (w->status == STANDING && world.turn >= w->until) w->status = RUNNING;
         }
         if (!present(s)) start(&world.slots[s][0]);
-        struct instance *last = &world.slots[s][SLOTS - 1];
-        if (world.plan->joins[s] && world.turn == world.plan->joins[s] && last->status == ABSENT)
-            start(last);
+        if (world.plan->relief[s] && world.turn == world.plan->relief[s]) relieve(s);
     }
 }
 
