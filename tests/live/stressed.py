@@ -89,12 +89,13 @@ class OwnBroker:
         atexit.register(self.close)
 
     def start(self):
-        run = subprocess.run(["bash", "-c", '. "$0" && site "$1" && kafka_start "$1/kafka" "$2"',
-                              str(live.ROOT / "deploy/local/lib.sh"), str(self.site), str(self.port)],
-                             capture_output=True, text=True, timeout=120)
-        if run.returncode:
-            raise live.Failed(f"the broker did not start: {run.stdout}{run.stderr}")
-        return self
+        for _ in range(3):  # each waits for it; it may be slow on a busy machine
+            run = subprocess.run(["bash", "-c", '. "$0" && site "$1" && kafka_start "$1/kafka" "$2"',
+                                  str(live.ROOT / "deploy/local/lib.sh"), str(self.site), str(self.port)],
+                                 capture_output=True, text=True, timeout=150)
+            if run.returncode == 0:
+                return self
+        raise live.Failed(f"the broker did not start: {run.stdout}{run.stderr}")
 
     def pid(self):
         try:
