@@ -228,7 +228,7 @@ class Fleet:
         for stage in stages:
             self.workers[stage] = Worker(self, stage, **(own or {}).get(stage, {})).start()
         for worker in self.workers.values():
-            wait_for(f"{worker.name} to be ready", 30, worker.ready)
+            wait_for(f"{worker.name} to be ready", 60, worker.ready)
 
     def kill(self):
         for worker in self.workers.values():
