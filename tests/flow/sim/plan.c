@@ -108,10 +108,26 @@ static void draw_image(struct dice *d, struct plan *p, struct sending *s) {
     s->former = !s->flaw && !roll(d, 8);
 }
 
+/* Too rare by chance: one of several deploy workers stands still in a hand-over, within all time-outs,
+   while another judges one version after the other. */
+static void ambush_deploy(struct dice *d, struct plan *p) {
+    p->relief[4] = 0;
+    p->instances[4] = 3;
+    p->most[3] = p->most[4] = 1;
+    if (!p->blow_count) p->blow_count = 1;
+    p->blows[0] = (struct blow){.at = roll(d, 2) ? AT_POSITIONS : AT_COMMIT,
+                                .what = ZOMBIE,
+                                .stage = 4,
+                                .after = 100 + (int)roll(d, 250),
+                                .dice = 31 << 8};
+}
+
 void plan_draw(struct plan *p, uint64_t seed) {
     struct dice d = {seed};
     *p = (struct plan){.seed = seed, .partitions = 1 + (int)roll(&d, 3)};
-    int count = 12 + (int)roll(&d, 30), models = 1 + (int)roll(&d, MODELS),
+    bool ambush = !roll(&d, 12);
+    if (ambush) p->partitions = 3;
+    int count = 12 + (int)roll(&d, 30), models = ambush ? MODELS : 1 + (int)roll(&d, MODELS),
         span = 40 + (int)roll(&d, 160), late = (int)roll(&d, 600); /* when versions serve already */
     for (int i = 0; i < STAGES; i++) {
         p->instances[i] = 1 + (int)roll(&d, 3);
@@ -137,6 +153,7 @@ void plan_draw(struct plan *p, uint64_t seed) {
     }
     int blows = (int)roll(&d, BLOWS + 1);
     while (p->blow_count < blows) p->blows[p->blow_count++] = draw_blow(&d);
+    if (ambush) ambush_deploy(&d, p);
 }
 
 void sending_pixels(const struct sending *s, uint8_t out[PIXELS]) {
