@@ -53,6 +53,25 @@ static void is_replayed(const struct letter *l, struct arena *a) {
         HOLDS(bytes_equal(back.headers[i].value, r->headers[i].value));
 }
 
+/* The record's texts as what a user types. */
+static void is_picked(const struct letter *l, struct arena *a) {
+    const struct record *r = &l->record;
+    char *operands[4];
+    int n = 0;
+    for (; n < 4 && (size_t)n < r->header_count; n++)
+        operands[n] = arena_text(a, r->headers[n].name);
+    struct dlq_filter f = {.reason = r->key.data ? arena_text(a, r->key) : NULL,
+                           .since = r->value.data ? arena_text(a, r->value) : NULL};
+    if (n > 0 && r->headers[0].value.data) f.until = arena_text(a, r->headers[0].value);
+    if (n > 1 && r->headers[1].value.data) f.stage = arena_text(a, r->headers[1].value);
+    struct dlq_pick p;
+    struct err e = {0};
+    enum err_kind kind = dlq_pick_read(&p, &f, operands, n, &e);
+    HOLDS(kind == e.kind && (kind == ERR_NONE || (kind == ERR_FATAL && e.text[0])));
+    if (!kind && dlq_picks(&p, l)) HOLDS(dlq_pick_topic(&p, l->topic));
+    dlq_pick_free(&p);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct arena a;
     struct record r = record_of_bytes(data, size, &a), mark;
@@ -72,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     HOLDS(mark_read(&mark, &at, &state) && state == LETTER_REPLAYED);
     HOLDS(at.partition == r.partition && at.offset == r.offset);
     is_replayed(&l, &a);
+    is_picked(&l, &a);
     arena_reset(&a);
     return 0;
 }

@@ -8,7 +8,7 @@
 
 #include "lib/base/record.h"
 
-enum { RECORD_HEADERS = 40 };
+enum { RECORD_HEADERS = 16 };
 
 static inline struct bytes record_piece(const uint8_t **at, const uint8_t *end, struct arena *a) {
     if (*at == end || **at == 255) {

@@ -22,11 +22,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     o.offset = (int64_t)((uint64_t)o.offset + 1);
     p.pixels.bytes[0] ^= 1;
     judge(&was, &o, &p);
+    if (p.verdict != IMAGE_REVISED) goto done; /* an origin that was there before, or passed */
     encode_next(&was, &p, &o, &again);
     HOLDS(parse(buf_bytes(&again), &next));
     HOLDS(next.revision == was.revision + 1 && next.origin_count <= ORIGINS);
     judge(&next, &o, &p);
     HOLDS(p.verdict == IMAGE_REPLAYED && p.revision == next.revision);
+done:
     buf_free(&again);
     return 0;
 }

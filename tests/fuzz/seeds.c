@@ -197,6 +197,15 @@ static void events(void) {
     buf_clear(&b);
     for (size_t i = 0; i < sizeof letter / sizeof *letter; i++) add_piece(&b, letter[i]);
     save("letter", "refused", buf_bytes(&b));
+    static const char *const picks[] = {
+        "bad-label,bad-id", "2h",          "darkroom.images.dlq/0/17",
+        "2026-11-23",       "batches.dlq", "preprocess"};
+    buf_clear(&b);
+    for (size_t i = 0; i < sizeof picks / sizeof *picks; i++) add_piece(&b, picks[i]);
+    save("letter", "picks", buf_bytes(&b));
+    save("letter", "all",
+         BYTES("\xff\24"
+               "2026-11-23T00:00:00Z\6images\xff"));
     save("letter", "mark",
          BYTES("\xff\xff\10dlq.done\10replayed\12dlq.letter\4"
                "0/17\10dlq.time\1x"));
