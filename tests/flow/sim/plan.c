@@ -108,26 +108,36 @@ static void draw_image(struct dice *d, struct plan *p, struct sending *s) {
     s->former = !s->flaw && !roll(d, 8);
 }
 
-/* Too rare by chance: one of several deploy workers stands still in a hand-over, within all time-outs,
-   while another judges one version after the other. */
-static void ambush_deploy(struct dice *d, struct plan *p) {
-    p->relief[4] = 0;
-    p->instances[4] = 3;
-    p->most[3] = p->most[4] = 1;
+/* Too rare by chance: one of several workers stands still at a bad moment, while the others go on. */
+enum ambush { NO_AMBUSH, AMBUSH_STORE, AMBUSH_TRAIN, AMBUSH_DEPLOY };
+
+static void lay_ambush(struct dice *d, struct plan *p, enum ambush kind) {
+    const int stage = kind == AMBUSH_STORE ? 1 : kind == AMBUSH_TRAIN ? 3 : 4;
+    struct blow b = {
+        .what = ZOMBIE, .stage = stage, .after = 100 + (int)roll(d, 250), .dice = 31 << 8};
+    if (kind == AMBUSH_DEPLOY) { /* in a hand-over, within all time-outs */
+        b.at = roll(d, 2) ? AT_POSITIONS : AT_COMMIT;
+        p->most[3] = 1;
+    } else { /* between two commands, and its partitions move */
+        b.at = roll(d, 2) ? AT_COMMAND : AT_REPLY;
+        b.nth = (int)roll(d, 10);
+        b.dice |= 1 << 6;
+    }
+    if (kind == AMBUSH_STORE) b.after = (int)roll(d, 100);
+    p->relief[stage] = 0;
+    p->instances[stage] = 3;
+    p->most[stage] = 1;
     if (!p->blow_count) p->blow_count = 1;
-    p->blows[0] = (struct blow){.at = roll(d, 2) ? AT_POSITIONS : AT_COMMIT,
-                                .what = ZOMBIE,
-                                .stage = 4,
-                                .after = 100 + (int)roll(d, 250),
-                                .dice = 31 << 8};
+    p->blows[0] = b;
 }
 
 void plan_draw(struct plan *p, uint64_t seed) {
     struct dice d = {seed};
     *p = (struct plan){.seed = seed, .partitions = 1 + (int)roll(&d, 3)};
-    bool ambush = !roll(&d, 12);
-    if (ambush) p->partitions = 3;
-    int count = 12 + (int)roll(&d, 30), models = ambush ? MODELS : 1 + (int)roll(&d, MODELS),
+    enum ambush ambush = roll(&d, 4) ? NO_AMBUSH : (enum ambush)(1 + roll(&d, 3));
+    if (ambush == AMBUSH_DEPLOY) p->partitions = 3;
+    int count = 12 + (int)roll(&d, 30),
+        models = ambush == AMBUSH_DEPLOY ? MODELS : 1 + (int)roll(&d, MODELS),
         span = 40 + (int)roll(&d, 160), late = (int)roll(&d, 600); /* when versions serve already */
     for (int i = 0; i < STAGES; i++) {
         p->instances[i] = 1 + (int)roll(&d, 3);
@@ -135,7 +145,7 @@ void plan_draw(struct plan *p, uint64_t seed) {
         p->most[i] = roll(&d, 2) ? 0 : 1 + (int)roll(&d, 5);
     }
     p->all_labelled = roll(&d, 2);
-    p->hot = !roll(&d, 4);
+    p->hot = ambush == AMBUSH_STORE || !roll(&d, 4);
     for (; p->sending_count < count; p->sending_count++) {
         struct sending s = {.turn = p->sending_count * span / count,
                             .model = (int)roll(&d, (uint32_t)models)};
@@ -153,7 +163,7 @@ void plan_draw(struct plan *p, uint64_t seed) {
     }
     int blows = (int)roll(&d, BLOWS + 1);
     while (p->blow_count < blows) p->blows[p->blow_count++] = draw_blow(&d);
-    if (ambush) ambush_deploy(&d, p);
+    if (ambush) lay_ambush(&d, p, ambush);
 }
 
 void sending_pixels(const struct sending *s, uint8_t out[PIXELS]) {
