@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 void show_text(struct buf *out, struct bytes text) {
+    static const char digits[] = "0123456789abcdef";
     const unsigned char *p = text.data;
     if (!p) buf_add_text(out, "-");
     for (size_t i = 0, n; p && i < text.len; i += n) {
@@ -20,7 +21,8 @@ void show_text(struct buf *out, struct bytes text) {
         if (n <= text.len - i && bytes_is_clean_text((struct bytes){p + i, n})) {
             buf_add(out, p + i, n);
         } else {
-            buf_printf(out, "\\x%02x", p[i]);
+            const char hex[] = {'\\', 'x', digits[p[i] >> 4], digits[p[i] & 15]};
+            buf_add(out, hex, sizeof hex); /* a megabyte of them is not formatted one by one */
             n = 1;
         }
     }
