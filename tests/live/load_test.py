@@ -59,7 +59,6 @@ class Load(StressTest):
         train.start()
         live.wait_for("the first version", 60, lambda: self.versions())
         first = train.measure()
-        self.quiet(3, [stage for stage in live.STAGES if stage not in ("train", "deploy")])
         self.redis.kill()  # and half-way it has nothing to learn from
         before = backoff(train)
         self.says(train, "Redis at", 30)
