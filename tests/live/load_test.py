@@ -56,14 +56,14 @@ class Load(StressTest):
         batches = [batch for batch in self.fleet.messages("batches") if batch["model"] == "slow"]
         self.assertGreaterEqual(len(batches), BATCHES)
         began = time.monotonic()
+        self.redis.kill()  # it has nothing to learn from yet
         train.start()
-        live.wait_for("the first version", 60, lambda: self.versions())
-        first = train.measure()
-        self.redis.kill()  # and half-way it has nothing to learn from
-        before = backoff(train)
         self.says(train, "Redis at", 30)
+        before = backoff(train)
         self.backs_off(train)
         self.redis.start()
+        live.wait_for("the first version", 60, lambda: self.versions())
+        first = train.measure()
         self.done("train", "deploy", seconds=600)
         seconds = time.monotonic() - began
         versions = self.versions()
