@@ -159,11 +159,8 @@ static int list(struct client *c, const void *options, char **operands, int n) {
         dlq_pick_free(&x.pick);
         return client_usage(c, "%s", e.text);
     }
-    for (enum topic t = IMAGES; t < TOPIC_COUNT && !e.kind; t++) {
-        enum topic letters = topic_dead_letters(t);
-        if (letters != TOPIC_NONE && dlq_pick_topic(&x.pick, letters))
-            (void)!list_topic(&x, c, letters, &e);
-    }
+    for (enum topic t = TOPIC_NONE; !e.kind && (t = dlq_pick_next(&x.pick, t));)
+        (void)!list_topic(&x, c, t, &e);
     if (x.table.count) table_end(&x.table);
     if (!e.kind && !x.count) client_say(c, "there is none");
     dlq_pick_free(&x.pick);

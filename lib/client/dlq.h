@@ -91,7 +91,8 @@ struct dlq_pick {
 enum err_kind dlq_pick_read(struct dlq_pick *p, const struct dlq_filter *f, char **operands, int n,
                             struct err *e) MUST_CHECK;
 void dlq_pick_free(struct dlq_pick *p);
-bool dlq_pick_topic(const struct dlq_pick *p, enum topic t); /* has to be looked at */
+/* The first topic behind `after` that has to be looked at; TOPIC_NONE when there is none, and to begin. */
+enum topic dlq_pick_next(const struct dlq_pick *p, enum topic after);
 bool dlq_picks(const struct dlq_pick *p, const struct letter *l);
 
 /* ---- for people and programs ---- */

@@ -240,10 +240,16 @@ void dlq_pick_free(struct dlq_pick *p) {
     *p = (struct dlq_pick){0};
 }
 
-bool dlq_pick_topic(const struct dlq_pick *p, enum topic t) {
+static bool looks_at(const struct dlq_pick *p, enum topic t) {
     bool named = p->all_topics || p->topics[t];
     for (size_t i = 0; i < p->single_count && !named; i++) named = p->singles[i].topic == t;
     return named;
+}
+
+enum topic dlq_pick_next(const struct dlq_pick *p, enum topic after) {
+    for (enum topic t = after < IMAGES_DLQ ? IMAGES_DLQ : after + 1; t < TOPIC_COUNT; t++)
+        if (looks_at(p, t)) return t;
+    return TOPIC_NONE;
 }
 
 static bool picks_place(const struct dlq_pick *p, const struct letter *l) {

@@ -163,10 +163,7 @@ static int move(struct client *c, const struct options *o, enum letter_state as,
         client_usage(c, "%s", e.text);
         goto end;
     }
-    bool labelled = !m->pick.all_topics;
-    for (enum topic t = IMAGES_STORED_DLQ; t < TOPIC_COUNT; t++)
-        labelled = labelled && !dlq_pick_topic(&m->pick, t);
-    if (o->label && !labelled) {
+    if (o->label && dlq_pick_next(&m->pick, IMAGES_PREPARED_DLQ) != TOPIC_NONE) {
         client_usage(
             c, "--label is for images and images.prepared: name one of them, or letters of theirs");
         goto end;
@@ -178,11 +175,8 @@ static int move(struct client *c, const struct options *o, enum letter_state as,
     }
     m->start_us = clock_monotonic_us();
     progress_begin(c->command->name, 0);
-    for (enum topic t = IMAGES; t < TOPIC_COUNT && !e.kind && !enough(m); t++) {
-        enum topic letters = topic_dead_letters(t);
-        if (letters != TOPIC_NONE && dlq_pick_topic(&m->pick, letters))
-            (void)!move_topic(m, letters, &e);
-    }
+    for (enum topic t = TOPIC_NONE; !e.kind && !enough(m) && (t = dlq_pick_next(&m->pick, t));)
+        (void)!move_topic(m, t, &e);
     progress_end();
     summary(m, !client_stopped());
     if (e.kind && !client_stopped()) {

@@ -68,7 +68,7 @@ static void is_picked(const struct letter *l, struct arena *a) {
     struct err e = {0};
     enum err_kind kind = dlq_pick_read(&p, &f, operands, n, &e);
     HOLDS(kind == e.kind && (kind == ERR_NONE || (kind == ERR_FATAL && e.text[0])));
-    if (!kind && dlq_picks(&p, l)) HOLDS(dlq_pick_topic(&p, l->topic));
+    if (!kind && dlq_picks(&p, l)) HOLDS(dlq_pick_next(&p, l->topic - 1) == l->topic);
     dlq_pick_free(&p);
 }
 
