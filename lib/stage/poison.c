@@ -181,12 +181,11 @@ int poison_tries(const struct stage_hands *h, const struct bus *b, const struct 
     struct note note;
     const struct alone *alone = alone_of(h, r->partition, r->offset);
     if (!ranges_hold(&h->suspects, r)) return 0;
-    int tries = ranges_hold(&h->hot, r) ? 2 : 1;
-    note.by = h->id;
-    if (read_note(b, r->partition, &note) && note.offset == r->offset && note.hot == r->offset + 1)
-        tries = note.tries;
+    bool noted =
+        read_note(b, r->partition, &note) && note.offset == r->offset && note.hot == r->offset + 1;
+    int tries = noted ? note.tries : ranges_hold(&h->hot, r) ? 2 : 1;
     /* The page knows better than its own note, which may have counted a try that was no death. */
-    if (alone && (note.by == h->id || tries < alone->tries)) tries = alone->tries;
+    if (alone && (!noted || note.by == h->id || tries < alone->tries)) tries = alone->tries;
     return tries;
 }
 
