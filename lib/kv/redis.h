@@ -79,8 +79,8 @@ enum err_kind redis_script(struct redis *r, struct redis_script *s, struct redis
 
 enum err_kind redis_ping(struct redis *r, struct err *e) MUST_CHECK;
 /* ERR_AGAIN when the server may throw keys away to make room (a maxmemory-policy other than
-   noeviction), or still loads. Sets *durable to whether it writes an append-only file. Asks INFO, which needs no
-   rights to CONFIG. */
+   noeviction), or still loads. Sets *durable to whether it writes an append-only file. Asks INFO,
+   which needs no rights to CONFIG. */
 enum err_kind redis_check(struct redis *r, bool *durable, struct err *e) MUST_CHECK;
 
 #endif
