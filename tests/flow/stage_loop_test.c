@@ -715,17 +715,9 @@ static void a_note_alone_buries_nobody(void **state) {
         struct ranges suspects = w->hands.suspects;
         w->hands = (struct stage_hands){.id = 100 + (uint64_t)i, .suspects = suspects};
     }
-    for (;;) {
-        start(w);
-        if (!setjmp(death)) {
-            run_dry(w);
-            break;
-        }
-        crash(w, true);
-    }
+    live_and_die(w, 0);
     assert_int_equal(letters(w, out), 1);
     assert_int_equal(prepared(w), 1);
-    stop(w);
 }
 
 static void the_page_for_prometheus(void **state) {
