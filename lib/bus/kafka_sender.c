@@ -48,6 +48,7 @@ enum err_kind sender_send(struct sender *s, const struct record *list, size_t n,
     if (kind) {
         txn_abort(s->txns);
         if (txn_busy(s->txns)) (void)txn_wait(s->txns, COMMIT_MS, &positions, &us, &aborted);
+        if (positions) rd_kafka_topic_partition_list_destroy(positions);
         return kind;
     }
     txn_commit(s->txns, rd_kafka_topic_partition_list_new(0), NULL);
