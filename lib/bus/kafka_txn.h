@@ -2,10 +2,10 @@
  * kafka_txn: one or two transactional producers in turn, and the thread that commits. Internal to
  * lib/bus.
  *
- *     txn_ready            the producers are initialised, whatever stood open under their ids is
- * aborted txn_send             a transaction begins on the producer whose turn it is, and takes the
- * records txn_commit           positions and commit go to the thread; returns at once txn_wait the
- * outcome, once; before it nothing may be sent
+ *     txn_ready    the producers are initialised, whatever stood open under their ids is aborted
+ *     txn_send     a transaction begins on the producer whose turn it is, and takes the records
+ *     txn_commit   positions and commit go to the thread; returns at once
+ *     txn_wait     the outcome, once; before it nothing may be sent
  */
 #ifndef DARKROOM_BUS_KAFKA_TXN_H
 #define DARKROOM_BUS_KAFKA_TXN_H
