@@ -133,16 +133,19 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     return ERR_NONE;
 }
 
-/* The runtime gives a request up: it ended the worker three times, or its answer is too long to
- * send. */
+/* The runtime gives a request up: it ended the worker three times, or its answer is too long to send.
+   The result says whose it is; the key and the trail, which may be why, do not make it so again. */
 static void refuse(void *state, const struct record *r, const struct err *why, struct out *out) {
     struct request q = {.why = *why};
+    struct record slim = *r;
     struct buf json = {0};
     struct err ignored = {0};
     (void)state;
+    if (slim.key.len > EVENT_ID_MAX) slim.key = (struct bytes){0};
+    if (why->reason == REASON_TOO_LONG) slim.header_count = 0;
     (void)!event_read(r, out_arena(out), &q.ev, &ignored);
     err_clear(&ignored);
-    if (answer(r, &q, event_reply_to(r), &json, out, &ignored))
+    if (answer(&slim, &q, event_reply_to(r), &json, out, &ignored))
         log_error("no error result for a refused request: %s", ignored.text);
     buf_free(&json);
 }

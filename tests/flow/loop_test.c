@@ -1,6 +1,6 @@
 /*
- * The whole loop on the memory log and a real Redis: images become a model, the model answers requests,
- * through the six real workers and the real runtime. Everything is counted at the end.
+ * The whole loop on the memory log and a real Redis: images become a model, the model answers
+ * requests, through the six real workers and the real runtime. Everything is counted at the end.
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
@@ -227,6 +227,54 @@ static void images_become_a_model_that_answers(void **state) {
     expect_rest();
 }
 
+/* An error result too takes the request's key and trail with it: both may be too long for it. */
+static void a_request_too_long_for_its_answer_gets_one(void **state) {
+    (void)state;
+    enum { KEY_LEN = 1100000, NEARLY = 950000, BAGGAGE = 8192, BAGS = 16 };
+    char *key = memset(arena_alloc(&arena, KEY_LEN), 'k', KEY_LEN),
+         *baggage = memset(arena_alloc(&arena, BAGGAGE), 'b', BAGGAGE);
+    struct header headers[1 + BAGS] = {{BYTES("ce_id"), BYTES("mine")}};
+    for (int i = 1; i <= BAGS; i++)
+        headers[i] = (struct header){BYTES("baggage"), {baggage, BAGGAGE}};
+    const struct {
+        size_t key, headers;
+        struct bytes key_back;
+        const char *reason;
+        struct bytes id;
+    } requests[] = {{KEY_LEN, 1, {0}, "too-long", BYTES("mine")},
+                    {KEY_LEN, 0, {0}, "too-long", {key, EVENT_ID_MAX}}, /* no id; cut */
+                    {NEARLY, 1 + BAGS, {0}, "too-long", BYTES("mine")},
+                    {1, 1, {key, 1}, "no-model", BYTES("mine")}};
+    enum { REQUESTS = sizeof requests / sizeof *requests };
+    for (int i = 0; i < REQUESTS; i++)
+        memory_append(memory, &(struct record){.topic = topic_name(PREDICTIONS_REQUESTS),
+                                               .key = {key, requests[i].key},
+                                               .value = bar(i, 0),
+                                               .headers = headers,
+                                               .header_count = requests[i].headers,
+                                               .time_ms = clock_now_ms()});
+    run_to_rest();
+
+    struct record *list;
+    bool answered[REQUESTS] = {false};
+    size_t n = read_all(PREDICTIONS_RESULTS, &list);
+    assert_int_equal(n, REQUESTS);
+    for (size_t i = 0; i < n; i++) {
+        struct result r;
+        int k = 0;
+        assert_int_equal(result_decode(list[i].value, &arena, &r, &err), ERR_NONE);
+        while (k < REQUESTS &&
+               (answered[k] || !bytes_is(r.reason, requests[k].reason) ||
+                !bytes_equal(r.id, requests[k].id) ||
+                !bytes_equal(list[i].key, requests[k].key_back)))
+            k++;
+        assert_true(k < REQUESTS);
+        answered[k] = true;
+        assert_null(record_header(&list[i], "baggage").data);
+    }
+    expect_rest();
+}
+
 static void a_crash_anywhere_loses_and_doubles_nothing(void **state) {
     (void)state;
     enum { IMAGES_N = 1500 };
@@ -272,6 +320,7 @@ static void a_crash_anywhere_loses_and_doubles_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(images_become_a_model_that_answers, begin, end),
+        cmocka_unit_test_setup_teardown(a_request_too_long_for_its_answer_gets_one, begin, end),
         cmocka_unit_test_setup_teardown(a_crash_anywhere_loses_and_doubles_nothing, begin, end)};
     log_setup("flow", LOG_ERROR, LOG_HUMAN);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
