@@ -1,28 +1,30 @@
 /*
  * predict: predictions.requests -> predictions.results. Follows models.deployed, keeps the served
  * version of every model in memory (its weights come from Redis), and answers each request with
- * label, probabilities, version and the weights' hash. What waits is answered in slices, one forward
- * pass a model in each. Answers leave in the order of the requests, to the topic that the request
- * names, if the settings allow it, or else to the results.
+ * label, probabilities, version and the weights' hash. What waits is answered in slices of 128
+ * requests, one forward pass per model in each. Answers leave in the order of the requests and under
+ * their keys, to the topic that a request names or, when it names none, to the results; a topic that
+ * does not exist or is not allowed makes it an error result in the results.
  *
- * How it fails: a request that cannot be answered (bad image, no such model, expired, a reply topic
- * that is not allowed, …) gets an error result at once, and so does one that ended the worker three
- * times; there are no dead letters here. At its start the runtime waits until models.deployed has
+ * How it fails: a request that cannot be answered (bad image, no such model, expired, …) gets an
+ * error result at once, and so does one that ended the worker three times, or whose answer is too
+ * long; there are no dead letters here. At its start the runtime waits until models.deployed has
  * been read to its end and what it names is loaded. A new version is loaded beside the old one and
- * takes its place between two calls; while Redis is away the old one goes on answering and the load
- * is tried again; one that is damaged or gone is said in the log, and the old one stays. A crash
- * repeats requests whose answers were not committed: each has one answer (with
- * delivery=at-least-once one or more, of the same id).
+ * takes its place between two calls. While Redis is unreachable the old one goes on answering and
+ * the load is tried again; a version that is damaged or gone is said in the log, and the old one
+ * stays (at the start there is none: no-model). A crash repeats requests whose answers were not
+ * committed: each has one answer (with delivery=at-least-once one or more, of the same ce_id).
  */
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/image/tensor.h"
+#include "lib/learn/images.h"
 #include "lib/learn/served.h"
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
 
-enum { SLICE = 128 }; /* images of one forward pass: what a model needs in memory is bounded */
+enum { SLICE = 128 }; /* requests of one forward pass: what a model needs in memory is bounded */
 
 struct predict {
     struct redis_conf redis;
@@ -60,11 +62,7 @@ static enum err_kind accept(struct predict *p, const struct record *r, struct ou
                        (long long)(clock_now_ms() - q->ev.expires_ms));
     struct served *by = served_find(p->models, q->ev.model, e);
     if (!by) return e->kind;
-    const struct net_spec *net = net_spec(by->model.net);
-    if (tensor_read(&p->reader, r->value, net->width, net->height, net->channels, by->alpha,
-                    by->x + (size_t)by->waiting * by->size, e))
-        return e->kind;
-    q->at = by->waiting++;
+    if (served_read(by, &p->reader, r->value, &q->at, e)) return e->kind;
     q->by = by;
     return ERR_NONE;
 }
@@ -80,8 +78,9 @@ static struct result result_of(const struct request *q) {
     return m;
 }
 
-/* To the topic `reply` (absent: the usual one); where that is not allowed, an error result to the usual
-   one. The event's id is the request's place in its topic: the same however often it is repeated. */
+/* To the topic `reply` (absent: the results); where that is not allowed, an error result to the
+   results. The event's id is the request's place in its topic: the same however often it is
+   repeated. */
 static enum err_kind answer(const struct record *r, struct request *q, struct bytes reply,
                             struct buf *json, struct out *out, struct err *e) {
     struct result m = result_of(q);

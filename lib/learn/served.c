@@ -2,11 +2,27 @@
 #include "lib/learn/served.h"
 
 #include "lib/base/log.h"
+#include "lib/learn/registry.h"
+#include "lib/nn/model.h"
 #include "proto/event.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct served {
+    char name[EVENT_MODEL_MAX + 1];
+    int64_t version;
+    char artifact[HASH_HEX + 1];
+    struct model model;
+    enum image_alpha alpha;
+    int classes;
+    size_t size; /* bytes of an image: H x W x C */
+    uint8_t *x;  /* (slice, H, W, C): images of the next pass */
+    int waiting; /* rows of x that are filled */
+    float *prob; /* (slice, classes): answers of the last pass */
+    struct net_run *run;
+};
 
 struct served_models {
     struct redis *redis;
@@ -124,6 +140,16 @@ struct served *served_find(struct served_models *s, struct bytes model, struct e
     err_bad(e, REASON_NO_MODEL, "no version of model \"%.*s\" is deployed", (int)model.len,
             (const char *)model.data);
     return NULL;
+}
+
+enum err_kind served_read(struct served *m, struct tensor_reader *reader, struct bytes file,
+                          int *at, struct err *e) {
+    const struct net_spec *net = net_spec(m->model.net);
+    if (tensor_read(reader, file, net->width, net->height, net->channels, m->alpha,
+                    m->x + (size_t)m->waiting * m->size, e))
+        return e->kind;
+    *at = m->waiting++;
+    return ERR_NONE;
 }
 
 void served_run(struct served_models *s) {

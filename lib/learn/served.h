@@ -1,30 +1,16 @@
 /*
- * served: the models that predict answers with: the served version of each, loaded, with room for one
- * forward pass. Fed by models.deployed; weights come from the registry.
+ * served: the models that predict answers with: the served version of each, loaded, with room for
+ * one forward pass. Fed by models.deployed; weights come from the registry.
  */
 #ifndef DARKROOM_LEARN_SERVED_H
 #define DARKROOM_LEARN_SERVED_H
 
-#include "lib/image/png.h"
-#include "lib/learn/images.h"
-#include "lib/learn/registry.h"
-#include "lib/nn/model.h"
+#include "lib/image/tensor.h"
+#include "lib/kv/redis.h"
+#include "proto/messages.h"
 
 struct served_models;
-
-struct served {
-    char name[72];
-    int64_t version;
-    char artifact[HASH_HEX + 1];
-    struct model model;
-    enum image_alpha alpha;
-    int classes;
-    size_t size; /* bytes of an image: H x W x C */
-    uint8_t *x;  /* (slice, H, W, C): images of the next pass */
-    int waiting; /* rows of x that are filled */
-    float *prob; /* (slice, classes): answers of the last pass */
-    struct net_run *run;
-};
+struct served; /* one of them: a version of a model */
 
 /* slice: images of one pass, at most. ERR_FATAL for a wrong URL; Redis is contacted when needed. */
 struct served_models *served_open(const struct redis_conf *conf, const char *prefix, int slice,
@@ -40,10 +26,14 @@ enum err_kind served_update(struct served_models *s, struct bytes key, struct by
                             struct err *e) MUST_CHECK;
 /* NULL and ERR_BAD (no-model). Borrowed until the next update. */
 struct served *served_find(struct served_models *s, struct bytes model, struct err *e);
-/* One forward pass a model over what waits; afterwards nothing waits and prob holds the answers. */
+/* Reads an image file as the version's input, into row *at of its next pass, of which there are at
+   most `slice`. ERR_BAD as tensor_read: the row stays free. */
+enum err_kind served_read(struct served *m, struct tensor_reader *reader, struct bytes file,
+                          int *at, struct err *e) MUST_CHECK;
+/* One forward pass a model over what was read; afterwards nothing waits. */
 void served_run(struct served_models *s);
-
-/* The answer that row `at` of the last pass got: everything of the result but the request's id and model. */
+/* The answer that row `at` of the last pass got: everything of the result but the request's id and
+   model. */
 void served_answer(const struct served *m, int at, struct result *r);
 
 #endif

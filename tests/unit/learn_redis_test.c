@@ -505,7 +505,8 @@ static void serves_what_is_deployed(void **state) {
     struct learner *l = learner_open(registry, images, 1);
     struct manifest m = batch_of(0, 400, 4, true);
     struct trained one = learn(l, &spec, &m, 1);
-    struct served_models *s = served_open(&(struct redis_conf){.url = redis_server_url(&server)}, "t.", 16, &err);
+    struct served_models *s =
+        served_open(&(struct redis_conf){.url = redis_server_url(&server)}, "t.", 16, &err);
     struct deployed d = {.model = BYTES("m"),
                          .version = 1,
                          .artifact = one.artifact,
@@ -520,11 +521,25 @@ static void serves_what_is_deployed(void **state) {
     assert_int_equal(served_update(s, BYTES("m"), buf_bytes(&json), &err), ERR_NONE);
     struct served *by = served_find(s, BYTES("m"), &err);
     assert_non_null(by);
-    for (int k = 0; k < PIXELS; k++) by->x[k] = k / SIDE == 2 ? 200 : 20;
-    by->waiting = 1;
+    uint8_t pixels[PIXELS];
+    struct image bar = {SIDE, SIDE, 1, pixels};
+    struct tensor_reader reader = {.max_pixels = PIXELS};
+    struct buf png = {0};
+    struct result answer = {0};
+    int at = -1;
+    for (int k = 0; k < PIXELS; k++) pixels[k] = k / SIDE == 2 ? 200 : 20;
+    assert_int_equal(image_encode(&bar, &png, &err), ERR_NONE);
+    assert_int_equal(served_read(by, &reader, BYTES("no image"), &at, &err), ERR_BAD);
+    err_clear(&err);
+    assert_int_equal(served_read(by, &reader, buf_bytes(&png), &at, &err), ERR_NONE);
+    assert_int_equal(at, 0); /* what was refused took no row */
     served_run(s);
-    assert_string_equal(by->model.labels[2], "c2");
-    assert_true(by->prob[2] > 0.5f);
+    served_answer(by, at, &answer);
+    assert_true(bytes_is(answer.label, "c2"));
+    assert_true(answer.probability > 0.5);
+    assert_int_equal(answer.version, 1);
+    tensor_reader_free(&reader);
+    buf_free(&png);
     /* an update that cannot be followed leaves the old one in service */
     struct deployed broken = d;
     broken.version = 2;
@@ -532,7 +547,7 @@ static void serves_what_is_deployed(void **state) {
     buf_clear(&json);
     deployed_encode(&broken, &json);
     assert_int_equal(served_update(s, BYTES("m"), buf_bytes(&json), &err), ERR_NONE);
-    assert_int_equal(served_find(s, BYTES("m"), &err)->version, 1);
+    assert_ptr_equal(served_find(s, BYTES("m"), &err), by);
     assert_int_equal(served_update(s, BYTES("m"), (struct bytes){0}, &err), ERR_NONE);
     assert_null(served_find(s, BYTES("m"), &err));
     served_close(s);
