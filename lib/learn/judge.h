@@ -4,16 +4,11 @@
 #ifndef DARKROOM_LEARN_JUDGE_H
 #define DARKROOM_LEARN_JUDGE_H
 
+#include "lib/base/alive.h"
 #include "lib/learn/images.h"
 #include "lib/learn/lineage.h"
 #include "lib/learn/registry.h"
 #include "lib/nn/model.h"
-
-/* Called between steps of long work; what it returns is returned at once when it is not 0. */
-struct alive {
-    enum err_kind (*still)(void *ctx, struct err *e);
-    void *ctx;
-};
 
 /*
  * The first n of the rows, answered with `params` (NULL: the model's own weights). A row that is
@@ -28,10 +23,10 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
 
 /*
  * The challenger against what serves now (served.version 0: nothing does), both on the images that
- * the challenger's lineage holds out. Promoted unless its accuracy is worse; also where they cannot
- * be compared: nothing is held out, or the spec asks for another input now. Fills everything of
- * *out but time_ms; texts live in the arena. ERR_BAD when the challenger's artifacts are gone or
- * damaged.
+ * the challenger's lineage holds out. Promoted unless its accuracy is lower. Where they cannot be
+ * compared (nothing serves, nothing is held out, the input has another size) it is promoted too; a
+ * version that has seen no image never is. Fills everything of *out but time_ms; texts live in the
+ * arena. ERR_BAD when the challenger's artifacts are gone or damaged.
  */
 enum err_kind judge_challenger(struct registry *g, struct images *im,
                                const struct trained *challenger, const struct deployed *served,

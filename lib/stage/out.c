@@ -179,9 +179,10 @@ static const char *refuse(struct out *o, const struct record *r, const struct er
     return t == TOPIC_NONE ? NULL : topic_name(t);
 }
 
-void out_dead_letter(struct out *o, const struct record *r, const struct err *why) {
+void out_dead_letter(struct out *o, const struct record *r, struct err *why) {
     const char *topic = refuse(o, r, why);
     if (topic) write_letter(o, topic, r, r, why);
+    err_clear(why);
 }
 
 void out_bare_letter(struct out *o, const struct record *r, const struct err *why) {
@@ -198,6 +199,14 @@ enum err_kind stage_alive(struct out *o, struct err *e) {
     metrics_beat(o->metrics);
     if (o->conf->stop && *o->conf->stop) return err_again(e, "it is time to stop");
     return bus_alive(o->bus, e);
+}
+
+static enum err_kind still(void *out, struct err *e) {
+    return stage_alive(out, e);
+}
+
+struct alive out_alive(struct out *o) {
+    return (struct alive){still, o};
 }
 
 void stage_count(struct out *o, const char *counter, uint64_t n) {

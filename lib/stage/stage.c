@@ -391,20 +391,21 @@ static enum err_kind try_suspects(struct stage_run *run, const struct records *i
     err_bad(e, REASON_KILLS_WORKER, "handling it ended the process %d times", tries);
     decide_to_bury(run, &(struct range){r->partition, r->offset, r->offset + 1}, BURY_REFUSE, tries,
                    e);
+    err_clear(e);
     return ERR_NONE;
 }
 
 static void bury(struct stage_run *run, const struct record *r) {
-    const struct err *why = &run->bury.why;
+    struct err why = run->bury.why; /* which is still needed if this must be done again */
     if (run->bury.how == BURY_SILENTLY)
         log_error("dropped %s[%d]@%" PRId64 ", which cannot be refused in writing either: %s",
-                  r->topic, r->partition, r->offset, why->text);
+                  r->topic, r->partition, r->offset, why.text);
     else if (run->bury.how == BURY_BARE)
-        out_bare_letter(&run->out, r, why);
+        out_bare_letter(&run->out, r, &why);
     else if (run->stage->refuse)
-        run->stage->refuse(run->state, r, why, &run->out);
+        run->stage->refuse(run->state, r, &why, &run->out);
     else
-        out_dead_letter(&run->out, r, why);
+        out_dead_letter(&run->out, r, &why);
 }
 
 static enum err_kind handle(struct stage_run *run, const struct records *in, struct err *e) {

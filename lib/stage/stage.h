@@ -11,6 +11,7 @@
 #ifndef DARKROOM_STAGE_STAGE_H
 #define DARKROOM_STAGE_STAGE_H
 
+#include "lib/base/alive.h"
 #include "lib/base/err.h"
 #include "lib/base/record.h"
 #include "lib/base/settings.h"
@@ -87,14 +88,17 @@ enum err_kind out_event(struct out *o, enum topic t, struct bytes key, struct by
 enum err_kind out_reply(struct out *o, struct bytes topic, enum topic usual, struct bytes key,
                         struct bytes value, const struct event *ev, const struct record *from,
                         struct err *e) MUST_CHECK;
-/* The record, as it came, to the dead letters of the input, with dlq.* headers that say why. Where
-   the input has no dead letters it is only logged and counted. */
-void out_dead_letter(struct out *o, const struct record *r, const struct err *why);
+/* The record, as it came, to the dead letters of the input, with dlq.* headers that say why; then
+   that is dealt with, and *why cleared. Where the input has no dead letters it is only logged and
+   counted. */
+void out_dead_letter(struct out *o, const struct record *r, struct err *why);
 /* Memory that lives as long as the call's outputs. */
 struct arena *out_arena(struct out *o);
 /* Between steps of long work, as often as you like: ERR_AGAIN when it is no longer ours or time to
  * stop. */
 enum err_kind stage_alive(struct out *o, struct err *e) MUST_CHECK;
+/* The same, for work that knows nothing of stages. */
+struct alive out_alive(struct out *o);
 /* Adds to a counter that the stage names. */
 void stage_count(struct out *o, const char *counter, uint64_t n);
 /* Where the record stood first: one that comes back from the dead letters is still the one that it
