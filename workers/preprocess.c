@@ -1,19 +1,21 @@
 /*
  * preprocess: images -> images.prepared. An image file becomes the tensor that its model's spec
  * asks for: decoded, turned to grey or RGB, brought to the model's size. The output's key is the
- * image's id, so that up to batch all that happens to one image happens in one partition, in
- * order. A model without a spec has the default one; the event's attributes (id, model, label, file
- * name, time) travel on.
+ * image's id, so from here to batch the revisions of one image stay in one partition, in order. A
+ * model without a spec has the default one; the event's attributes (id, source, model, label, file
+ * name, time) and trace headers travel on.
  *
  * How it fails: a file that is no PNG, is damaged or over the limits, and an event with an unusable
- * id, label, model name or time, goes to the dead letters with the reason. It keeps nothing, and
- * outputs and positions commit together, so after a crash what was not committed is done again.
+ * id, source, label, model name or time, goes to the dead letters with the reason. So does a record
+ * that ends the worker three times, or whose output is too long (the runtime's work, in every stage
+ * but predict). It keeps nothing, and outputs and positions commit together, so after a crash what
+ * was not committed is done again.
  */
 #include "lib/image/tensor.h"
 #include "lib/learn/spec.h"
 #include "lib/stage/stage.h"
 
-enum { MOST_OUT = 16 << 20 }; /* bytes of tensors in one call */
+enum { MOST_OUT_BYTES = 16 << 20 }; /* of tensors in one call */
 
 struct preprocess {
     const char *models;
@@ -51,20 +53,18 @@ static enum err_kind prepare(struct preprocess *p, const struct record *r, struc
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
                             struct err *e) {
     for (size_t i = 0; i < n; i++) {
-        err_clear(e);
         if (stage_alive(out, e)) return e->kind; /* a large image takes its time */
         if (prepare(state, &in[i], out, e) == ERR_BAD)
             out_dead_letter(out, &in[i], e);
         else if (e->kind)
             return e->kind;
     }
-    err_clear(e);
     return ERR_NONE;
 }
 
 /* A small file may be a large tensor: what one call gives out stays within some memory. */
 static size_t fit(const void *state) {
-    size_t count = MOST_OUT / specs_largest(((const struct preprocess *)state)->specs);
+    size_t count = MOST_OUT_BYTES / specs_largest(((const struct preprocess *)state)->specs);
     return count ? count : 1;
 }
 
