@@ -1,22 +1,25 @@
 /*
  * store: images.prepared -> images.stored. Each image becomes a row in Redis (label, time, file
  * name, pixels) and a message that says which row, which revision, and whether it is for training
- * or evaluation (by the row's name, so always the same). The table is kept to the size and age that
- * the model's spec says: the oldest rows go.
+ * or evaluation (by the row's name, so always the same while the spec's evaluation.share stays).
+ * The table is kept to the size and age that the model's spec says: the oldest rows go.
  *
- * How it fails: Redis cannot be undone, so every write carries the coordinates of the record that
- * caused it. After a crash the same record is a replay: it is written and answered as the first
- * time. The same pixels and label under the same model, source and id once more are a duplicate:
- * dropped and counted. Other pixels or another label are a revision: it replaces the row and is
- * passed on. An unusable event, or a tensor whose size is not its shape's, goes to the dead letters.
- * With Redis away the runtime takes the records again, so nothing is lost.
+ * How it fails: Redis is outside Kafka's transaction, so every row carries the coordinates of the
+ * records that wrote it. After a crash the same record is a replay: its row stays as it is, even
+ * where a later revision has replaced it (index writes are repeated), and its message is sent as
+ * the first time. The same pixels and label under the same model, source and id once more are a
+ * duplicate: dropped and counted. Other pixels or another label are a revision: it replaces the row
+ * and is passed on. An unusable event, or a tensor whose size is not its shape's, goes to the dead
+ * letters. With Redis unreachable the runtime takes the records again, so nothing is lost.
  */
 #include "lib/base/clock.h"
 #include "lib/learn/tables.h"
 #include "lib/stage/stage.h"
+#include "proto/messages.h"
 
 struct store {
     struct tables tables;
+    struct buf json; /* used again for every message */
 };
 
 static const struct setting settings[] = {TABLES_SETTINGS(struct store, tables), {0}};
@@ -46,29 +49,30 @@ static enum err_kind row_of(const struct record *r, struct out *out, struct imag
     return ERR_NONE;
 }
 
-/* What happens to one call's images. */
-struct call {
-    struct tables *tables;
-    const struct record *const *records; /* of each put */
+/* What it takes to announce the images of one call. */
+struct announcing {
+    struct store *store;
     const struct image_put *puts;
+    const struct record *const *records; /* that brought each of them */
     struct out *out;
-    struct buf json;
 };
 
-/* Counts an image by what it was, and tells of it; of a replay too, since its first telling was not
-   committed. A duplicate is only counted. */
-static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e) {
+/* Counts an image by what it was, and announces it; a replay too, since its first announcement was
+   not committed. A duplicate is only counted. */
+static enum err_kind announce(void *ctx, const struct image_put *put, struct err *e) {
     static const char *const counter[] = {[IMAGE_STORED] = "stored",
                                           [IMAGE_REPLAYED] = "replays",
                                           [IMAGE_DUPLICATE] = "duplicates",
                                           [IMAGE_REVISED] = "revisions"};
-    struct call *c = ctx;
+    const struct announcing *c = ctx;
+    const struct specs *specs = c->store->tables.specs;
+    struct buf *json = &c->store->json;
     const struct image_row *row = &put->row;
     char pixels[HASH_HEX + 1];
     stage_count(c->out, counter[put->verdict], 1);
     if (put->verdict == IMAGE_DUPLICATE) return ERR_NONE;
     hash_hex(&put->pixels, HASH_LEN, pixels);
-    buf_clear(&c->json);
+    buf_clear(json);
     stored_encode(
         &(struct stored){
             .id = row->id,
@@ -78,24 +82,24 @@ static enum err_kind tell(void *ctx, const struct image_put *put, struct err *e)
             .model = row->model,
             .label = row->label,
             .pixels = bytes_of(pixels),
-            .split = images_split(put->name, specs_of(c->tables->specs, row->model)->eval_share)},
-        &c->json);
+            .split = images_split(put->name, specs_of(specs, row->model)->eval_share)},
+        json);
     struct event ev = {.id = row->id,
                        .source = row->source,
                        .subject = row->filename,
                        .model = row->model,
                        .label = row->label,
                        .time_ms = row->time_ms};
-    return out_event(c->out, IMAGES_STORED, row->id, buf_bytes(&c->json), &ev,
+    return out_event(c->out, IMAGES_STORED, row->id, buf_bytes(json), &ev,
                      c->records[put - c->puts], e);
 }
 
-/* What the spec of each model among the puts does not keep goes, oldest first. A row's age is that of
-   its record, counted up to the model's first record here and not up to now: working off a backlog
-   does not empty the table. Nor does a record from ahead of our time: some other machine's clock is
-   wrong. */
-static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t n, struct out *out,
-                          struct err *e) {
+/* Evicts, oldest first, what the specs of these models do not keep. A row is as old as the first
+   record that wrote it. "Now" is the time of the model's first record in this call, so that working
+   off a backlog does not empty the table, and never ahead of our clock, so that another machine's
+   wrong one does not either. */
+static enum err_kind evict(struct tables *t, const struct image_put *puts, size_t n,
+                           struct out *out, struct err *e) {
     struct bytes *models = arena_alloc(out_arena(out), n * sizeof *models);
     size_t model_count = 0;
     for (size_t i = 0; i < n; i++) {
@@ -105,7 +109,7 @@ static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t
         if (bytes_enter(models, &model_count, model) < known) continue; /* once a model */
         int64_t now = clock_now_ms();
         if (now > puts[i].from.time_ms) now = puts[i].from.time_ms;
-        if (images_keep(t->images, model, specs_of(t->specs, model), now, &removed, e))
+        if (images_evict(t->images, model, specs_of(t->specs, model), now, &removed, e))
             return e->kind;
         stage_count(out, "evicted", (uint64_t)removed);
     }
@@ -114,28 +118,29 @@ static enum err_kind keep(struct tables *t, const struct image_put *puts, size_t
 
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
                             struct err *e) {
-    struct tables *t = &((struct store *)state)->tables;
+    struct store *s = state;
     struct arena *a = out_arena(out);
     struct image_put *puts = arena_alloc(a, n * sizeof *puts);
     const struct record **records = arena_alloc(a, n * sizeof *records);
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
-        err_clear(e);
         records[count] = &in[i];
         if (row_of(&in[i], out, &puts[count], e))
             out_dead_letter(out, &in[i], e);
         else
             count++;
     }
-    err_clear(e);
-    struct call c = {.tables = t, .records = records, .puts = puts, .out = out};
-    if (!images_put(t->images, puts, count, tell, &c, e)) (void)!keep(t, puts, count, out, e);
-    buf_free(&c.json);
-    return e->kind;
+    struct announcing c = {s, puts, records, out};
+    if (images_put(s->tables.images, puts, count, announce, &c, e) ||
+        evict(&s->tables, puts, count, out, e))
+        return e->kind;
+    return ERR_NONE;
 }
 
 static void close_(void *state) {
-    tables_close(&((struct store *)state)->tables);
+    struct store *s = state;
+    buf_free(&s->json);
+    tables_close(&s->tables);
 }
 
 static const struct stage store = {

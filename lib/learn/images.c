@@ -4,17 +4,19 @@
  *   u32  magic "DRI1"
  *   u32  revision          the newest
  *   u32  origin count      1..ORIGINS
- *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision } of each
- *                          revision, oldest first: which records wrote this row
+ *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision }
+ *                          of each revision, oldest first: which records wrote this row
  *   i64  time              of the event, ms
  *   u32  height, width, channels
  *   u8   pixel hash [32]   SHA-256
- *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that is not there
+ *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that
+ *                          is not there
  *   texts, then the pixels
  *
- * An origin is kept for every revision, so that a replay of an older one still finds itself and is answered
- * as the first time. After ORIGINS corrections of one image the oldest is forgotten; a crash that repeats
- * a record from before as many corrections of one image as that would take it for a new one.
+ * An origin is kept for every revision, so that a replay of an older one still finds itself and is
+ * answered as the first time. After ORIGINS corrections of one image the oldest is forgotten; a
+ * crash that repeats a record from before as many corrections of one image as that would take it
+ * for a new one.
  */
 #include "lib/learn/images.h"
 
@@ -435,7 +437,7 @@ enum err_kind images_put(struct images *im, struct image_put *list, size_t n,
     return note_models(im, list, n, e);
 }
 
-/* ---- keeping ---- */
+/* ---- evicting ---- */
 
 /* One script, so that no revision of a row can come between its removal and that of its name. */
 static struct redis_script evict_script = {
@@ -450,8 +452,8 @@ static struct redis_script evict_script = {
     "return gone",
     ""};
 
-enum err_kind images_keep(struct images *im, struct bytes model, const struct spec *spec,
-                          int64_t now_ms, int64_t *removed, struct err *e) {
+enum err_kind images_evict(struct images *im, struct bytes model, const struct spec *spec,
+                           int64_t now_ms, int64_t *removed, struct err *e) {
     struct redis_reply reply;
     char most[24], oldest[24] = "", limit[12];
     *removed = 0;

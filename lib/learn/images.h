@@ -1,16 +1,18 @@
 /*
  * images: the table of images in Redis: label, time, file name and pixels of each, as in the talk.
  *
- *     <prefix>image:{model}:<row>     STRING  one image: its revisions' coordinates, its attributes, its pixels
- *     <prefix>images:{model}          ZSET    row -> time stored; oldest out first
+ *     <prefix>image:{model}:<row>     STRING  one image: its revisions' coordinates, its
+ *                                             attributes, its pixels
+ *     <prefix>images:{model}          ZSET    row -> time of its first record; oldest out first
  *     <prefix>models                  SET     the models that have images or versions
  *
- * A row's name is the first 32 hex digits of SHA-256(source, id): one image of one model, whatever the id
- * looks like. A row is written by SET NX GET, which answers in one round trip whether it was there; what
- * was there decides:
+ * A row's name is the first 32 hex digits of SHA-256(source, id): one image of one model, whatever
+ * the id looks like. A row is written by SET NX GET, which answers in one round trip whether it was
+ * there; what was there decides:
  *
  *     nothing                      stored      revision 1
- *     these coordinates            replayed    after a crash: every write is repeated, the answer is the same
+ *     these coordinates            replayed    after a crash: the row stays, its name is written to
+ *                                              the index again, the answer is the same
  *     same pixels and label        duplicate   dropped
  *     coordinates already passed   duplicate   the replay of one
  *     other pixels or label        revised     one more revision, by compare-and-set
@@ -53,20 +55,21 @@ struct image_put {
     int64_t revision;
 };
 
-/* Split of a row: by its name alone, so it is the same for ever. share in 0..1. */
+/* Split of a row: by its name, so it is the same as long as the share is. share in 0..1. */
 enum split images_split(const char name[ROW_HEX + 1], double share);
 void images_row_name(struct bytes source, struct bytes id, char name[ROW_HEX + 1]);
 
-/* Stores all, in their order, in few round trips; may be repeated after any failure. Fills the answers,
-   and calls done (NULL: nothing) with each in turn while the server works on those behind. */
+/* Stores all, in their order, in few round trips; may be repeated after any failure. Fills the
+   answers, and calls done (NULL: nothing) with each in turn while the server works on those behind.
+   */
 enum err_kind images_put(struct images *im, struct image_put *list, size_t n,
                          enum err_kind (*done)(void *ctx, const struct image_put *p, struct err *e),
                          void *ctx, struct err *e) MUST_CHECK;
 
 /* Removes the oldest above spec->keep_images and those older than spec->keep_age_ms; at most some
    thousand a call. *removed is how many. */
-enum err_kind images_keep(struct images *im, struct bytes model, const struct spec *spec,
-                          int64_t now_ms, int64_t *removed, struct err *e) MUST_CHECK;
+enum err_kind images_evict(struct images *im, struct bytes model, const struct spec *spec,
+                           int64_t now_ms, int64_t *removed, struct err *e) MUST_CHECK;
 
 /* Calls each(i, row) for the i-th name, row NULL when it is gone; rows are borrowed during the
  * call. */

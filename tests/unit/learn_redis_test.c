@@ -155,10 +155,10 @@ static void keeps_as_the_spec_says_oldest_out_first(void **state) {
         assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
     }
     spec.keep_images = 4;
-    assert_int_equal(images_keep(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
+    assert_int_equal(images_evict(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
     assert_int_equal(removed, 2);
     spec.keep_age_ms = 3;
-    assert_int_equal(images_keep(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
+    assert_int_equal(images_evict(images, BYTES("m"), &spec, 1006, &removed, &err), ERR_NONE);
     assert_int_equal(removed, 2); /* c at 1002 and d at 1003 */
     assert_int_equal(images_each(images, BYTES("m"), see, &seen, &err), ERR_NONE);
     assert_string_equal(seen.data, "e=1/1 f=1/1 ");
@@ -488,7 +488,7 @@ static void evicted_images_leave_the_sample(void **state) {
     int64_t removed;
     assert_int_equal(learn(l, &spec, &m[0], 1).evaluation.images, 60);
     spec.keep_images = 200; /* of 500: the first batch goes */
-    assert_int_equal(images_keep(images, BYTES("m"), &spec, 0, &removed, &err), ERR_NONE);
+    assert_int_equal(images_evict(images, BYTES("m"), &spec, 0, &removed, &err), ERR_NONE);
     assert_int_equal(removed, 300);
     assert_int_equal(learn(l, &spec, &m[1], 1).evaluation.images, 20);
     assert_int_equal(learn(l, &spec, &m[2], 1).evaluation.images, 40);
