@@ -1,7 +1,7 @@
 /*
- * messages: the JSON that travels: one struct and one encode/decode pair each. `schema` is the message's
- * version. A reader ignores names that it does not know and refuses a schema that is newer than its own
- * only when it says so by a new number. encode(decode(x)) == x.
+ * messages: the JSON that travels: one struct and one encode/decode pair each. `schema` is the
+ * message's version. A reader ignores names that it does not know and refuses a schema that is
+ * newer than its own only when it says so by a new number. encode(decode(x)) == x.
  *
  * Decoding copies texts and arrays into the arena; encoding appends to the buffer.
  */
@@ -37,7 +37,8 @@ struct manifest_image {
     enum split split;
 };
 struct manifest {
-    struct bytes batch; /* id: SHA-256 over the images, hex */
+    struct bytes batch; /* id: SHA-256 over the coordinates of the records that
+                           brought its images, hex */
     struct bytes model;
     struct manifest_image *images;
     size_t image_count;

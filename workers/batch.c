@@ -1,8 +1,8 @@
 /*
  * batch: images.stored -> batches. The runtime collects stored images until one model has enough of
- * them here or its oldest has waited long enough (the model's spec says). Then all that is collected
- * becomes manifests: one a model, several for a model with more than its count. A small one does no
- * harm, train joins those that wait.
+ * them here or its oldest has waited long enough (the model's spec says). Then all that is
+ * collected becomes manifests: one per model, several where its count or the size of a message is
+ * passed. A small one does no harm, train joins those that wait.
  *
  * How it fails: between calls it holds only a tally of what is collected, which each call and each
  * rewind clears. The manifests and the positions of the images in them commit together, so every
@@ -13,12 +13,13 @@
 #include "lib/base/clock.h"
 #include "lib/learn/spec.h"
 #include "lib/stage/stage.h"
+#include "proto/messages.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What a manifest may weigh, where a broker takes 1 MB; and what an image in it weighs at most without
-   its label, whose bytes may double when they are escaped. */
+/* What a manifest may weigh, where the topic takes 1 MiB; and what an image in it weighs at most
+   without its label, whose bytes may double when they are escaped. */
 enum { MANIFEST_BYTES = 700 << 10, MANIFEST_IMAGE_BYTES = 128 };
 
 struct tally {
@@ -40,7 +41,7 @@ static const struct setting settings[] = {SPEC_SETTING(struct batch, models), {0
 static enum err_kind open_(void *state, struct err *e) {
     struct batch *b = state;
     b->specs = specs_load(b->models, e);
-    return e->kind;
+    return b->specs ? ERR_NONE : e->kind;
 }
 
 static void rewind_(void *state) {
@@ -72,7 +73,8 @@ static bool enough(void *state, const struct record *in, size_t n, int64_t waite
     return false;
 }
 
-/* The records that bring the images name the batch: each is in one committed batch only. */
+/* The id is a hash of the records' coordinates: the same when the batch is made again, and never
+   another batch's, since each record is in one committed batch only. */
 static enum err_kind send_manifest(struct bytes model, const struct stored *const *images,
                                    const struct record *const *from, size_t n, struct out *out,
                                    struct err *e) {
@@ -94,18 +96,18 @@ static enum err_kind send_manifest(struct bytes model, const struct stored *cons
     return kind;
 }
 
-/* The images of one model, in manifests of at most its count and of a weight that a broker takes. list (n)
-   is what each record brought; without a row there is nothing to batch. */
+/* The images of one model, in manifests of at most its count and of a size that the topic takes.
+   list and records (n): what is collected, and what brought it. */
 static enum err_kind batch_model(struct batch *b, struct bytes model, const struct stored *list,
-                                 const struct record *in, size_t n, struct out *out,
+                                 const struct record *const *records, size_t n, struct out *out,
                                  struct err *e) {
     size_t most = (size_t)specs_of(b->specs, model)->batch_count, count = 0, bytes = 0;
     const struct stored **images = arena_alloc(out_arena(out), n * sizeof *images);
     const struct record **from = arena_alloc(out_arena(out), n * sizeof *from);
     for (size_t i = 0; i < n; i++) {
-        if (!list[i].row.data || !bytes_equal(list[i].model, model)) continue;
+        if (!bytes_equal(list[i].model, model)) continue;
         images[count] = &list[i];
-        from[count++] = &in[i];
+        from[count++] = records[i];
         bytes += MANIFEST_IMAGE_BYTES + 2 * list[i].label.len;
         if (count < most && bytes < MANIFEST_BYTES) continue;
         if (send_manifest(model, images, from, count, out, e)) return e->kind;
@@ -118,25 +120,22 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
                             struct err *e) {
     struct arena *a = out_arena(out);
     struct stored *list = arena_alloc(a, n * sizeof *list);
+    const struct record **records = arena_alloc(a, n * sizeof *records);
     struct bytes *models = arena_alloc(a, n * sizeof *models);
-    size_t model_count = 0;
+    size_t count = 0, model_count = 0;
     rewind_(state); /* what is collected ends here */
     for (size_t i = 0; i < n; i++) {
-        err_clear(e);
-        bool bad = stored_decode(in[i].value, a, &list[i], e);
-        if (bad) {
+        if (stored_decode(in[i].value, a, &list[count], e)) {
             out_dead_letter(out, &in[i], e);
-        } else if (!list[i].label.data) {
+        } else if (!list[count].label.data) {
             stage_count(out, "unlabelled", 1);
         } else {
-            bytes_enter(models, &model_count, list[i].model);
-            continue;
+            records[count] = &in[i];
+            bytes_enter(models, &model_count, list[count++].model);
         }
-        list[i].row = (struct bytes){0}; /* nothing to batch */
     }
-    err_clear(e);
     for (size_t k = 0; k < model_count; k++)
-        if (batch_model(state, models[k], list, in, n, out, e)) return e->kind;
+        if (batch_model(state, models[k], list, records, count, out, e)) return e->kind;
     return ERR_NONE;
 }
 
