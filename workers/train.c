@@ -1,16 +1,18 @@
 /*
  * train: batches -> models.trained. Of up to 16 waiting batches those of one model become one new
- * version of it, grown from the last one together with a sample of all earlier images, against
- * forgetting (lib/learn/learner does it). The version is put into the registry in Redis and
- * announced with its metrics on training and held-out images. An image that is gone from the store
- * meanwhile is counted and left out.
+ * version of it, trained on from the last one, on their images and a sample of all earlier ones
+ * (rehearsal, against catastrophic forgetting; lib/learn/learner does it). The version is put into
+ * the registry in Redis and announced with its metrics on training and held-out images. An image
+ * that is gone from the store meanwhile is counted and left out; one that has a newer revision is
+ * left out too: a batch of its own brings it.
  *
- * How it fails: training takes long and cannot be undone, so the registry keeps with each version
- * the batches it learned from and the announcement itself, in one step. A batch that comes again
- * after a crash is not learned again: its version is announced once more, with the last of its
- * batches. If the model's head has moved meanwhile, because the partition was lost to another
- * trainer, nothing is published and the batches are repeated. A manifest that cannot be read goes to
- * the dead letters; with Redis away the runtime repeats the batches.
+ * How it fails: training takes long, and the registry is outside Kafka's transaction. So it keeps
+ * with each version the batches that it learned from and the announcement itself, in one step. A
+ * batch that comes again after a crash is not learned again: its version is announced once more,
+ * with the last of its batches. If the model's newest version (its head) is another meanwhile,
+ * because the partition was lost to another trainer, nothing is published and the batches are
+ * repeated; what is in memory is trained on only while it is the head. A manifest that cannot be
+ * read goes to the dead letters; with Redis unreachable the runtime repeats the batches.
  */
 #include "lib/base/log.h"
 #include "lib/base/machine.h"
@@ -19,6 +21,8 @@
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
+
+#include <stdio.h>
 
 struct train {
     struct tables tables;
@@ -40,10 +44,6 @@ static enum err_kind open_(void *state, struct err *e) {
     return ERR_NONE;
 }
 
-static enum err_kind still(void *out, struct err *e) {
-    return stage_alive(out, e);
-}
-
 static enum err_kind announce(const struct trained *m, struct out *out, struct err *e) {
     struct buf json = {0};
     trained_encode(m, &json);
@@ -57,8 +57,8 @@ static enum err_kind announce(const struct trained *m, struct out *out, struct e
 }
 
 /* A version whose batches come again is announced again with its last batch: while that one's
-   position is not committed, neither is the first announcement. Where the registry lacks the version
-   the batch waits, and the log says so, until people have mended what Redis holds. */
+   position is not committed, neither is the first announcement. Where the registry lacks the
+   version the batch waits, and the log says so, until people have mended what Redis holds. */
 static enum err_kind announce_again(struct train *t, const struct manifest *batch, int64_t version,
                                     struct out *out, struct err *e) {
     struct trained m;
@@ -70,6 +70,15 @@ static enum err_kind announce_again(struct train *t, const struct manifest *batc
     stage_count(out, "replays", 1);
     return bytes_equal(m.batches[m.batch_count - 1], batch->batch) ? announce(&m, out, e)
                                                                    : ERR_NONE;
+}
+
+static void say(const struct trained *m, size_t batches) {
+    char held_out[80] = "no image held out yet";
+    if (m->evaluation.images)
+        snprintf(held_out, sizeof held_out, "accuracy %.2f %% on %lld held-out images",
+                 100 * m->evaluation.accuracy, (long long)m->evaluation.images);
+    log_info("model %.*s: version %lld from %zu batches in %.1f s, %s", (int)m->model.len,
+             (const char *)m->model.data, (long long)m->version, batches, m->seconds, held_out);
 }
 
 /* The batches of one model, in their order. */
@@ -90,15 +99,13 @@ static enum err_kind train_model(struct train *t, const struct manifest *list, s
     }
     if (!count) return ERR_NONE;
     struct trained m;
-    if (learner_learn(t->learner, model, specs_of(t->tables.specs, model), new, count,
-                      &(struct alive){still, out}, a, &m, e))
+    struct alive alive = out_alive(out);
+    if (learner_learn(t->learner, model, specs_of(t->tables.specs, model), new, count, &alive, a,
+                      &m, e))
         return e->kind;
     stage_count(out, "batches", count);
     stage_count(out, "missing_images", (uint64_t)m.missing);
-    log_info("model %.*s: version %lld from %zu batches in %.1f s, accuracy %.2f %% on %lld "
-             "held-out images",
-             (int)model.len, (const char *)model.data, (long long)m.version, count, m.seconds,
-             100 * m.evaluation.accuracy, (long long)m.evaluation.images);
+    say(&m, count);
     return announce(&m, out, e);
 }
 
@@ -110,13 +117,11 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     struct bytes *models = arena_alloc(a, n * sizeof *models);
     size_t count = 0, model_count = 0;
     for (size_t i = 0; i < n; i++) {
-        err_clear(e);
         if (manifest_decode(in[i].value, a, &list[count], e))
             out_dead_letter(out, &in[i], e);
         else
             bytes_enter(models, &model_count, list[count++].model);
     }
-    err_clear(e);
     for (size_t k = 0; k < model_count; k++) {
         size_t same = 0;
         for (size_t i = 0; i < count; i++)
@@ -124,12 +129,6 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
         if (train_model(state, of_model, same, out, e)) return e->kind;
     }
     return ERR_NONE;
-}
-
-/* Another trainer may have gone on with the model: what is in memory is no longer its head. */
-static void rewind_(void *state) {
-    struct train *t = state;
-    if (t->learner) learner_forget(t->learner);
 }
 
 static void close_(void *state) {
@@ -150,7 +149,6 @@ static const struct stage train = {
     .counters = {"batches", "replays", "missing_images"},
     .open = open_,
     .handle = handle,
-    .rewind = rewind_,
     .close = close_,
 };
 

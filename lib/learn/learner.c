@@ -38,14 +38,12 @@ struct learner *learner_open(struct registry *g, struct images *im, int threads)
     return l;
 }
 
-void learner_forget(struct learner *l) {
-    for (size_t i = 0; i < l->count; i++) pupil_clear(l->list[i]);
-}
-
 void learner_close(struct learner *l) {
     if (!l) return;
-    learner_forget(l);
-    for (size_t i = 0; i < l->count; i++) free(l->list[i]);
+    for (size_t i = 0; i < l->count; i++) {
+        pupil_clear(l->list[i]);
+        free(l->list[i]);
+    }
     free(l->list);
     free(l);
 }
@@ -116,7 +114,7 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
                 rows_add(&f->train, names[i]);
             f->images++;
         }
-        /* A model begins with the labels that it was promised, even if every image is gone by now. */
+        /* A model begins with the labels that it was promised, even if every image is gone. */
         for (size_t i = 0; !p->model.label_count && i < m->image_count; i++)
             pupil_meet_label(p, m->images[i].label);
         f->missing += k.missing;
@@ -374,7 +372,8 @@ enum err_kind learner_learn(struct learner *l, struct bytes model, const struct 
                  "version %lld",
                  p->name, (long long)p->seen, (long long)head.version);
     p->seen = head.version;
-    if (head.version != p->version || !p->model.net) {
+    /* By its hash: another registry, or another trainer, may have another version of the number. */
+    if (!bytes_is(head.lineage, p->lineage) || !p->model.net) {
         pupil_clear(p);
         if (head.version && pupil_load(p, l->registry, &head, alive, e)) goto done;
     }

@@ -1,12 +1,15 @@
 /*
- * learner: a model's next version, from its last one, new batches, and a sample of all that came before.
+ * learner: a model's next version, from its last one, new batches, and a sample of all that came
+ * before.
  *
- * Every new image is worth spec->passes presentations. A step's images are new ones (in shuffled order,
- * again and again) and old ones (drawn evenly from every image ever batched), in shares that follow their
- * numbers but with at least spec->fresh new: what was learned is not forgotten, and the cost of a batch does
- * not grow with how much came before. What is published is the exponential average of the weights.
+ * Every new image is worth spec->passes presentations. A step's images are new ones (in shuffled
+ * order, again and again) and old ones (drawn evenly from every image ever batched), in shares that
+ * follow their numbers but with at least spec->fresh new: what was learned is not forgotten, and
+ * the cost of a batch does not grow with how much came before. What is published is the exponential
+ * average of the weights.
  *
- * It keeps the head of each model in memory and takes it from the registry when the registry has another.
+ * It keeps each model's newest version (its head) in memory, and takes it from the registry when
+ * the registry has another: a version is told from others by the hash of its lineage.
  */
 #ifndef DARKROOM_LEARN_LEARNER_H
 #define DARKROOM_LEARN_LEARNER_H
@@ -21,7 +24,6 @@ struct learner;
 /* threads: of the arithmetic. Registry and images are borrowed. */
 struct learner *learner_open(struct registry *g, struct images *im, int threads);
 void learner_close(struct learner *l);
-void learner_forget(struct learner *l); /* the next version begins from what the registry says */
 
 /*
  * Learns from the batches (n >= 1, none of them learned before) and publishes the version in the

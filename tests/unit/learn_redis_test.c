@@ -419,6 +419,34 @@ static void what_is_lost_begins_anew(void **state) {
     learner_close(l);
 }
 
+/* Two trainers, one number: the one in memory is not grown further when Redis has the other. */
+static void another_version_of_the_number_is_taken_from_the_registry(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1), *other;
+    struct manifest mine = batch_of(0, 100, 2, false);
+    struct redis_reply reply;
+    learn(l, &spec, &mine, 1);
+    assert_int_equal(redis_do(redis, &reply, &err, 1, (const struct bytes[]){BYTES("FLUSHALL")}),
+                     ERR_NONE);
+    struct manifest theirs = batch_of(1000, 300, 3, false), next = batch_of(2000, 100, 2, false);
+    other = learner_open(registry, images, 1);
+    struct trained one = learn(other, &spec, &theirs, 1), two, again;
+    learner_close(other);
+    assert_int_equal(one.version, 1);
+    two = learn(l, &spec, &next, 1);
+    assert_int_equal(two.version, 2);
+    assert_int_equal(two.images, 400);
+    assert_int_equal(two.labels, 3);
+    learner_close(l);
+    l = learner_open(registry, images, 1); /* and it can be gone on from */
+    struct manifest last = batch_of(3000, 50, 2, false);
+    again = learn(l, &spec, &last, 1);
+    assert_int_equal(again.version, 3);
+    assert_int_equal(again.labels, 3);
+    learner_close(l);
+}
+
 static bool has_artifact(struct bytes name) {
     struct buf file = {0};
     struct err e = {0};
@@ -572,6 +600,7 @@ int main(void) {
         T(diverged_training_is_not_published),
         T(judges_on_the_same_images),
         T(what_is_lost_begins_anew),
+        T(another_version_of_the_number_is_taken_from_the_registry),
         T(a_version_that_learned_nothing_can_be_gone_on_from),
         T(equal_weights_share_nothing),
         T(a_new_input_size_is_promoted),
