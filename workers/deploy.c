@@ -1,16 +1,18 @@
 /*
  * deploy: models.trained -> models.deployed. Judges the newest version of a model against the one
- * in service, both on the same held-out images, and promotes it unless it is worse (so also where
- * nothing serves yet, or nothing is held out). What it writes says which version predict must serve
- * now and why. Older versions that waited meanwhile are passed over, unless the newest cannot be
- * judged. Weights of versions that the spec does not keep any more are removed from Redis, never
- * those that serve or did until now.
+ * in service (the champion), both on the images that the new one's lineage holds out, and promotes
+ * it unless its accuracy is lower. Where they cannot be compared (nothing serves, nothing is held
+ * out, the input has another size) it is promoted too; a version that has seen no image never is.
+ * What it writes says which version predict must serve now and why. Older versions that waited
+ * meanwhile are passed over, unless the newest cannot be judged. Weights of versions that the spec
+ * does not keep any more are removed from Redis, never those that serve or did until now.
  *
  * How it fails: models.deployed is its only state. The runtime reads it to its end before each
  * call, so after a crash, or on another instance, the champion is the one that was committed, never
- * one that was only meant; a version that was judged already is passed over. A version whose
- * artifacts are gone or damaged goes to the dead letters and the champion stays; a champion whose
- * weights are gone gives way. With Redis away the runtime repeats the versions.
+ * one that was written but not committed; a version that was judged already is passed over. A
+ * message that cannot be read, or a version whose artifacts are gone or damaged, goes to the dead
+ * letters and the champion stays; a champion whose weights are gone gives way. With Redis
+ * unreachable the runtime repeats the versions.
  */
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -19,6 +21,7 @@
 #include "lib/learn/tables.h"
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
+#include "proto/messages.h"
 
 struct deploy {
     struct tables tables;
@@ -35,8 +38,23 @@ static enum err_kind on_update(void *state, const struct record *r, struct err *
     return champions_update(&((struct deploy *)state)->champions, r, e);
 }
 
-static enum err_kind still(void *out, struct err *e) {
-    return stage_alive(out, e);
+/* r: the message that the verdict is on. */
+static enum err_kind announce(const struct deployed *now, const struct trained *m,
+                              const struct record *r, struct out *out, struct err *e) {
+    struct buf json = {0};
+    deployed_encode(now, &json);
+    struct event ev = {.id = m->artifact,
+                       .source = BYTES("darkroom/deploy"),
+                       .model = m->model,
+                       .time_ms = now->time_ms};
+    if (!out_event(out, MODELS_DEPLOYED, m->model, buf_bytes(&json), &ev, r, e)) {
+        stage_count(out, now->promoted ? "promoted" : "rejected", 1);
+        log_info("model %.*s: %s: %.*s", (int)m->model.len, (const char *)m->model.data,
+                 now->promoted ? "promoted" : "not promoted", (int)now->why.len,
+                 (const char *)now->why.data);
+    }
+    buf_free(&json);
+    return e->kind;
 }
 
 static enum err_kind judge(struct deploy *d, const struct record *r, const struct trained *m,
@@ -44,42 +62,25 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
     struct arena *a = out_arena(out);
     struct registry *registry = d->tables.registry;
     struct deployed was, now;
-    struct buf json = {0};
+    struct alive alive = out_alive(out);
     if (champions_find(&d->champions, m->model, a, &was, e)) return e->kind;
-    /* Judged already. A lower number that was trained later is from a registry that began anew; it
-       leans on the clocks of trainers and of this one. */
+    /* Judged already. A number that is not higher but whose training began after that judgement is
+       of a registry that lost versions. This compares a trainer's clock with a deploy worker's. */
     if (m->version <= was.judged && m->time_ms <= was.time_ms) {
         stage_count(out, "passed_over", 1);
         return ERR_NONE;
     }
     if (m->version <= was.judged)
-        log_warn(
-            "model %.*s: version %lld comes after version %lld: what Redis had is gone, and the "
-            "model began anew",
-            (int)m->model.len, (const char *)m->model.data, (long long)m->version,
-            (long long)was.judged);
-    if (judge_challenger(registry, d->tables.images, m, &was, &(struct alive){still, out}, a, &now,
-                         e))
-        return e->kind;
+        log_warn("model %.*s: version %lld comes after version %lld: Redis has lost versions of it",
+                 (int)m->model.len, (const char *)m->model.data, (long long)m->version,
+                 (long long)was.judged);
+    if (judge_challenger(registry, d->tables.images, m, &was, &alive, a, &now, e)) return e->kind;
     now.time_ms = clock_now_ms();
     /* Before the commit: neither the champion until now nor the next one is touched. */
     int64_t keep = specs_of(d->tables.specs, m->model)->keep_versions;
     if (registry_prune(registry, m->model, now.judged - keep, now.version, was.version, e))
         return e->kind;
-
-    deployed_encode(&now, &json);
-    struct event ev = {.id = m->artifact,
-                       .source = BYTES("darkroom/deploy"),
-                       .model = m->model,
-                       .time_ms = now.time_ms};
-    if (!out_event(out, MODELS_DEPLOYED, m->model, buf_bytes(&json), &ev, r, e)) {
-        stage_count(out, now.promoted ? "promoted" : "rejected", 1);
-        log_info("model %.*s: %s: %.*s", (int)m->model.len, (const char *)m->model.data,
-                 now.promoted ? "promoted" : "not promoted", (int)now.why.len,
-                 (const char *)now.why.data);
-    }
-    buf_free(&json);
-    return e->kind;
+    return announce(&now, m, r, out, e);
 }
 
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
@@ -87,7 +88,6 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     struct deploy *d = state;
     struct trained *list = arena_alloc(out_arena(out), n * sizeof *list);
     for (size_t i = 0; i < n; i++) {
-        err_clear(e);
         if (trained_decode(in[i].value, out_arena(out), &list[i], e)) {
             out_dead_letter(out, &in[i], e);
             list[i].version = 0; /* refused; no message has it */
@@ -98,7 +98,6 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
         bool newest = true;
         for (size_t k = i + 1; k < n && newest; k++)
             newest = !list[k].version || !bytes_equal(list[k].model, list[i].model);
-        err_clear(e);
         if (!list[i].version) continue;
         if (!newest) {
             stage_count(out, "passed_over", 1);
@@ -109,7 +108,6 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
             return e->kind;
         }
     }
-    err_clear(e);
     return ERR_NONE;
 }
 
