@@ -1,9 +1,10 @@
 /*
  * acls: rights out of the table of topics, and the few that no topic tells of.
  *
- * DescribeConfigs goes with Write: who writes a topic asks how large a record may be. IdempotentWrite
- * on the cluster is not needed: since Kafka 2.8 the right to write any topic includes it. Topics are
- * created by the right to their names, so nobody needs any right to the cluster.
+ * DescribeConfigs goes with Write: who writes a topic asks how large a record may be.
+ * IdempotentWrite on the cluster is not needed: since Kafka 2.8 the right to write any topic
+ * includes it. Topics are created by the right to their names, so nobody needs any right to the
+ * cluster.
  */
 #include "proto/acls.h"
 

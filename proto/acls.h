@@ -1,6 +1,6 @@
 /*
- * acls: who may do what, on a broker that asks. Rights follow from the table of topics: who writes a
- * topic may write it, who reads it may read it, and nobody may do anything else. A stage has its
+ * acls: who may do what, on a broker that asks. Rights follow from the table of topics: who writes
+ * a topic may write it, who reads it may read it, and nobody may do anything else. A stage has its
  * group and the transactional ids of its instances besides.
  */
 #ifndef DARKROOM_PROTO_ACLS_H

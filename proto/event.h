@@ -1,7 +1,8 @@
 /*
- * event: CloudEvents 1.0 in Kafka's binary content mode: attributes are `ce_*` headers, `content-type` is
- * the value's media type. Liberal in: a record without any of them is a valid event (a bare PNG with a
- * `label` header, or with none). Exact out: event_write gives every required attribute.
+ * event: CloudEvents 1.0 in Kafka's binary content mode: attributes are `ce_*` headers,
+ * `content-type` is the value's media type. Liberal in: a record without any of them is a valid
+ * event (a bare PNG with a `label` header, or with none). Exact out: event_write gives every
+ * required attribute.
  */
 #ifndef DARKROOM_PROTO_EVENT_H
 #define DARKROOM_PROTO_EVENT_H

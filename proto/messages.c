@@ -47,8 +47,8 @@ static enum err_kind get_text(const struct json *o, const char *name, bool need,
     return ERR_NONE;
 }
 
-/* Text as an event may carry it: what a message brings in ends as a key in Redis, a line of a log, a label
-   of a model. */
+/* Text as an event may carry it: what a message brings in ends as a key in Redis, a line of a log,
+   a label of a model. */
 static enum err_kind get_clean(const struct json *o, const char *name, bool need, size_t most,
                                enum reason reason, struct arena *a, struct bytes *out,
                                struct err *e) {

@@ -1,6 +1,6 @@
 /*
- * topics: every topic in one table. The topics are created from it, README.md's table is printed from it,
- * and a stage names its input and outputs by it.
+ * topics: every topic in one table. The topics are created from it, README.md's table is printed
+ * from it, and a stage names its input and outputs by it.
  */
 #ifndef DARKROOM_PROTO_TOPICS_H
 #define DARKROOM_PROTO_TOPICS_H

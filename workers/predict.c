@@ -2,9 +2,9 @@
  * predict: predictions.requests -> predictions.results. Follows models.deployed, keeps the served
  * version of every model in memory (its weights come from Redis), and answers each request with
  * label, probabilities, version and the weights' hash. What waits is answered in slices of 128
- * requests, one forward pass per model in each. Answers leave in the order of the requests and under
- * their keys, to the topic that a request names or, when it names none, to the results; a topic that
- * does not exist or is not allowed makes it an error result in the results.
+ * requests, one forward pass per model in each. Answers leave in the order of the requests and
+ * under their keys, to the topic that a request names or, when it names none, to the results; a
+ * topic that does not exist or is not allowed makes it an error result in the results.
  *
  * How it fails: a request that cannot be answered (bad image, no such model, expired, …) gets an
  * error result at once, and so does one that ended the worker three times, or whose answer is too
@@ -132,8 +132,9 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     return ERR_NONE;
 }
 
-/* The runtime gives a request up: it ended the worker three times, or its answer is too long to send.
-   The result says whose it is; the key and the trail, which may be why, do not make it so again. */
+/* The runtime gives a request up: it ended the worker three times, or its answer is too long to
+   send. The result says whose it is; the key and the trail, which may be why, do not make it so
+   again. */
 static void refuse(void *state, const struct record *r, const struct err *why, struct out *out) {
     struct request q = {.why = *why};
     struct record slim = *r;

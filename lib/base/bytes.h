@@ -1,7 +1,7 @@
 /*
- * bytes: borrowed memory (struct bytes), owned memory that grows (struct buf), and memory that is given
- * back all at once (struct arena). Running out of memory ends the process with a clear line: sizes that
- * come from outside are checked against limits before they get here.
+ * bytes: borrowed memory (struct bytes), owned memory that grows (struct buf), and memory that is
+ * given back all at once (struct arena). Running out of memory ends the process with a clear line:
+ * sizes that come from outside are checked against limits before they get here.
  */
 #ifndef DARKROOM_BASE_BYTES_H
 #define DARKROOM_BASE_BYTES_H

@@ -1,7 +1,8 @@
 /*
- * err: what went wrong, and who acts on it. A function that can fail takes `struct err *e` last (never
- * NULL), fills it and returns its kind; 0 (ERR_NONE) is success. The kind answers who acts, the reason is
- * a code that machines can count, and the text answers what broke, to what, and what to do.
+ * err: what went wrong, and who acts on it. A function that can fail takes `struct err *e` last
+ * (never NULL), fills it and returns its kind; 0 (ERR_NONE) is success. The kind answers who acts,
+ * the reason is a code that machines can count, and the text answers what broke, to what, and what
+ * to do.
  */
 #ifndef DARKROOM_BASE_ERR_H
 #define DARKROOM_BASE_ERR_H

@@ -1,6 +1,7 @@
 /*
- * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer without a
- * tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than its network).
+ * json: reading (cJSON behind it) and writing (our own: a flat message is appended to a buffer
+ * without a tree, and a probability as a fixed fraction; cJSON_Print would cost predict more than
+ * its network).
  *
  * Reading is strict where it matters: the text must be UTF-8 and one whole value of at most
  * JSON_DEPTH levels, names are told apart by case; a name that comes twice, a control character and

@@ -1,6 +1,7 @@
 /*
- * log: one line an event on stderr, for people or as JSON (one object a line: time, level, stage, msg).
- * Control characters from outside are escaped, so a hostile file name cannot move a terminal's cursor.
+ * log: one line an event on stderr, for people or as JSON (one object a line: time, level, stage,
+ * msg). Control characters from outside are escaped, so a hostile file name cannot move a
+ * terminal's cursor.
  */
 #ifndef DARKROOM_BASE_LOG_H
 #define DARKROOM_BASE_LOG_H

@@ -144,8 +144,8 @@ static enum err_kind unreadable(struct err *e, const char *variable) {
     return err_fatal(e, "%s names a file that cannot be read: %s", variable, strerror(errno));
 }
 
-/* The argument as it will be kept; what every user of the machine can see of the process's arguments is
-   painted over. */
+/* The argument as it will be kept; what every user of the machine can see of the process's
+   arguments is painted over. */
 static const char *take_secret(char *argument) {
     const char *copy = arena_text(&kept, bytes_of(argument));
     memset(argument, 'x', strlen(argument));

@@ -1,7 +1,8 @@
 /*
  * settings: a table names every setting once; environment variables, flags, --help and the README's
- * reference come from it. `batch-count` is --batch-count and DARKROOM_BATCH_COUNT; a flag wins over the
- * environment, which wins over the preset. For secrets DARKROOM_X_FILE names a file that holds the value.
+ * reference come from it. `batch-count` is --batch-count and DARKROOM_BATCH_COUNT; a flag wins over
+ * the environment, which wins over the preset. For secrets DARKROOM_X_FILE names a file that holds
+ * the value.
  */
 #ifndef DARKROOM_BASE_SETTINGS_H
 #define DARKROOM_BASE_SETTINGS_H

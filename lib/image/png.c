@@ -1,4 +1,5 @@
-/* png.c: libpng with memory of our own on the stack, and every exit in one place: setjmp alone returns. */
+/* png.c: libpng with memory of our own on the stack, and every exit in one place: setjmp alone
+   returns. */
 #include "lib/image/png.h"
 
 #include <png.h>
@@ -149,8 +150,8 @@ static void read_guarded(struct decode *d) {
     if (setjmp(png_jmpbuf(d->png)) == 0) read_picture(d);
 }
 
-/* By the file's first bytes. IHDR must stand there: libpng skips what stands before it, and would meet a
-   size that nobody has looked at. */
+/* By the file's first bytes. IHDR must stand there: libpng skips what stands before it, and would
+   meet a size that nobody has looked at. */
 static enum err_kind check_limits(struct bytes file, const struct image_limits *limits,
                                   struct err *e) {
     const uint8_t *p = file.data;

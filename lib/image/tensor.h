@@ -22,8 +22,9 @@ struct tensor_reader { /* {0} but for the setting */
     }
 
 /*
- * Decodes a PNG and brings it to width x height: uint8 (height, width, channels) row-major into out,
- * which has room for it; channels is 1 or 3. ERR_BAD (empty, not-png, broken-image, too-large).
+ * Decodes a PNG and brings it to width x height: uint8 (height, width, channels) row-major into
+ * out, which has room for it; channels is 1 or 3. ERR_BAD (empty, not-png, broken-image,
+ * too-large).
  */
 enum err_kind tensor_read(struct tensor_reader *r, struct bytes file, int width, int height,
                           int channels, enum image_alpha alpha, uint8_t *out,

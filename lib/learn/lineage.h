@@ -1,6 +1,6 @@
 /*
- * lineage: what a version has learned from, and what it takes to learn on. One small JSON artifact a
- * version, named by its hash in models.trained; a chain back to the first one:
+ * lineage: what a version has learned from, and what it takes to learn on. One small JSON artifact
+ * a version, named by its hash in models.trained; a chain back to the first one:
  *
  *     { "schema": 1, "model", "version", "parent",
  *       "before":              artifact: the parent's lineage; "" for the first version
@@ -8,7 +8,7 @@
  *       "steps":               of the optimizer
  *       "evaluation":          artifact: the rows that are held out, never trained on
  *       "all":                 artifact: every training row up to here, in some versions; else ""
- *       "batches": [ { "id", "rows": artifact, "images": count } ] }     first learned in this version
+ *       "batches": [ { "id", "rows": artifact, "images": count } ] }   first learned in this version
  *
  * A rows artifact is rows of 16 bytes each: a batch's training rows, or what is held out.
  */

@@ -177,8 +177,8 @@ enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_
                                                bytes_of(number[1]), bytes_of(number[2])});
 }
 
-/* A batch that a version has learned from by now was looked for before that version was there: another
-   trainer, which no longer owns the partition, was quicker. */
+/* A batch that a version has learned from by now was looked for before that version was there:
+   another trainer, which no longer owns the partition, was quicker. */
 static struct redis_script publish_script = {
     "local head = redis.call('GET', KEYS[1]) or '0' "
     "if head == ARGV[2] and redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[3] then return 1 end "

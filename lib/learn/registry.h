@@ -1,11 +1,11 @@
 /*
  * registry: models in Redis. What train writes, deploy and predict read.
  *
- *     <prefix>artifact:<sha256>          STRING  weights, lineage, …; its name is its hash, written once
+ *     <prefix>artifact:<sha256>          STRING  weights, lineage, …; its name is its hash
  *     <prefix>model:{model}:head         STRING  the version that the next one grows from
  *     <prefix>model:{model}:versions     HASH    version -> its models.trained message, complete
  *     <prefix>model:{model}:batches      HASH    batch id -> the version that learned from it
- *     <prefix>model:{model}:weights      ZSET    artifact that a version is served from -> the version
+ *     <prefix>model:{model}:weights      ZSET    artifact that a version serves -> the version
  *
  * A version is published by one script that moves the head by compare-and-set on its parent, keeps
  * the message and marks its batches: all of it or nothing. A trainer that lost its partition and

@@ -1,7 +1,7 @@
 /*
- * spec: what a model wants: the size of its input, its network, how it is batched, trained, deployed and
- * kept. One JSON file describes many models; what it leaves out, and every model that it does not name,
- * has the built-in default.
+ * spec: what a model wants: the size of its input, its network, how it is batched, trained,
+ * deployed and kept. One JSON file describes many models; what it leaves out, and every model that
+ * it does not name, has the built-in default.
  *
  *     { "models": { "digits": { "input.width": 28, "network": "cnn", "batch.age": "10s" } } }
  *

@@ -1,4 +1,5 @@
-/* model.c: a model to and from safetensors; reading checks everything against the layers it names. */
+/* model.c: a model to and from safetensors; reading checks everything against the layers that it
+   names. */
 #include "lib/nn/model.h"
 
 #include "lib/base/json.h"

@@ -20,7 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Read by jemalloc where the program is linked to it: few arenas, and memory that is not used goes back soon. */
+/* Read by jemalloc where the program is linked to it: few arenas, and memory that is not used goes
+   back soon. */
 extern const char *malloc_conf;
 const char *malloc_conf = "narenas:2,dirty_decay_ms:300,muzzy_decay_ms:0";
 

@@ -5,9 +5,9 @@
  * races. The child has a process group of its own, so that a terminal's Ctrl-C reaches it once,
  * through the parent. As PID 1 of a container the parent also reaps strangers.
  *
- * librdkafka waits by the clock of the day: where that is set back, a wait that is under way lasts the
- * longer for it, heartbeats with it, and nothing inside the child can end that. The parent looks at the
- * clock once a second, and kills the child, as anybody may at any instant.
+ * librdkafka waits by the clock of the day: where that is set back, a wait that is under way lasts
+ * the longer for it, heartbeats with it, and nothing inside the child can end that. The parent
+ * looks at the clock once a second, and kills the child, as anybody may at any instant.
  */
 #define _GNU_SOURCE
 #include "lib/stage/parent.h"

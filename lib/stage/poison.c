@@ -1,6 +1,6 @@
 /*
- * poison.c: ranges, the note "suspect OFFSET hot OFFSET tries N deaths N until OFFSET by PAGE", and the
- * count of the memory limit.
+ * poison.c: ranges, the note "suspect OFFSET hot OFFSET tries N deaths N until OFFSET by PAGE", and
+ * the count of the memory limit.
  */
 #define _GNU_SOURCE
 #include "lib/stage/poison.h"
@@ -116,8 +116,8 @@ void poison_died(struct stage_hands *h, bool fault) {
     h->restarts++;
 }
 
-/* offset <= hot <= until: what is being tried, and what else is suspect. tries and deaths are of the
-   record at `offset` when it is tried alone, else of all below hot. */
+/* offset <= hot <= until: what is being tried, and what else is suspect. tries and deaths are of
+   the record at `offset` when it is tried alone, else of all below hot. */
 struct note {
     int64_t offset, hot, until;
     int tries, deaths; /* deaths: alone, seen by a page */

@@ -8,11 +8,11 @@
  * third death is that of the culprit alone, and the others wait for some 2 * root of n commits.
  *
  * Before suspects are handled their try is counted in the note of the committed position, which
- * outlives the process and moves with the partition. Dying from outside (kill -9) or failing without
- * dying takes a try back: the page knows how many tries stood before this one, and wins over the
- * note if the note is its own. A note of another page may count tries that were no deaths, so
- * nothing is buried before a page has seen it die alone and said so in the note, unless the tries
- * are many: then it is a record that takes the watching parent with it.
+ * outlives the process and moves with the partition. Dying from outside (kill -9) or failing
+ * without dying takes a try back: the page knows how many tries stood before this one, and wins
+ * over the note if the note is its own. A note of another page may count tries that were no deaths,
+ * so nothing is buried before a page has seen it die alone and said so in the note, unless the
+ * tries are many: then it is a record that takes the watching parent with it.
  */
 #ifndef DARKROOM_STAGE_POISON_H
 #define DARKROOM_STAGE_POISON_H
