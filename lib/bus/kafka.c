@@ -532,8 +532,7 @@ static enum err_kind find_topic(struct kbus *b, struct err *e) {
     return code ? kafka_again(&b->link, e, b->conf.in, code) : ERR_NONE;
 }
 
-/* What an earlier life left open is aborted before the group is joined: nobody has to wait for it.
- */
+/* What an earlier life left open is ended before the group is joined: nobody has to wait for it. */
 static enum err_kind start(struct kbus *b, struct err *e) {
     if (b->started) return ERR_NONE;
     if (find_topic(b, e)) return e->kind;
@@ -992,6 +991,7 @@ static void kafka_close(struct bus *base) {
     free(b->shares);
     kafka_link_close(&b->link);
     free((void *)b->conf.properties);
+    free((void *)b->conf.out);
     arena_free(&b->texts);
     free(b);
 }
@@ -1029,6 +1029,9 @@ static void copy_conf(struct kbus *b, const struct bus_conf *conf) {
         list[i] = (struct bus_property){copy(b, conf->properties[i].name),
                                         copy(b, conf->properties[i].value)};
     b->conf.properties = list;
+    const char **out = mem_zeroed(conf->out_count + 1, sizeof *out);
+    for (size_t i = 0; i < conf->out_count; i++) out[i] = copy(b, conf->out[i]);
+    b->conf.out = out;
 }
 
 static rd_kafka_t *make_consumer(struct kbus *b, struct err *e) {

@@ -68,6 +68,13 @@ void kafka_is_up(struct kafka_link *link) {
     pthread_mutex_unlock(&link->lock);
 }
 
+unsigned kafka_failures(struct kafka_link *link) {
+    pthread_mutex_lock(&link->lock);
+    unsigned failures = link->failures;
+    pthread_mutex_unlock(&link->lock);
+    return failures;
+}
+
 rd_kafka_resp_err_t kafka_undelivered(struct kafka_link *link) {
     pthread_mutex_lock(&link->lock);
     rd_kafka_resp_err_t code = link->undelivered;
@@ -208,6 +215,7 @@ static void keep_cause(struct kafka_link *link, const char *text) {
     bool password = strstr(text, "SASL authentication error");
     bool old = link->scram && rd_kafka_version() < SCRAM_IS_RIGHT;
     pthread_mutex_lock(&link->lock);
+    link->failures++;
     if (password)
         snprintf(link->cause, sizeof link->cause,
                  "login failed: check sasl.username, sasl.password and sasl.mechanism%s",

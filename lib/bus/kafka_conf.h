@@ -31,6 +31,7 @@ struct kafka_link {
     pthread_mutex_t lock; /* of what follows: librdkafka's threads write it */
     char cause[160];      /* why the last connection failed, "" when none did */
     bool down;            /* no broker can be reached, as far as is known */
+    unsigned failures;    /* of connections, so far */
     rd_kafka_resp_err_t
         undelivered; /* the first record since kafka_undelivered that was not accepted */
     struct kafka_refusal refusals[KAFKA_REFUSALS];
@@ -42,6 +43,7 @@ void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_prop
 void kafka_link_close(struct kafka_link *link);
 bool kafka_is_down(struct kafka_link *link);
 void kafka_is_up(struct kafka_link *link); /* an answer came */
+unsigned kafka_failures(struct kafka_link *link); /* of connections, so far */
 /* A record was not accepted. alone: nothing else was sent with it. */
 void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t bytes, bool alone,
                          rd_kafka_resp_err_t code);

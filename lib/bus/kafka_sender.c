@@ -19,12 +19,17 @@ struct sender {
 };
 
 struct sender *sender_open(const struct bus_property *properties, size_t n, const char *group,
-                           const char *instance, struct err *e) {
+                           const char *instance, const char *const *out, size_t out_count,
+                           struct err *e) {
     struct sender *s = mem_zeroed(1, sizeof *s);
+    const char **topics = arena_alloc(&s->texts, (out_count + 1) * sizeof *topics);
+    for (size_t i = 0; i < out_count; i++) topics[i] = arena_text(&s->texts, bytes_of(out[i]));
     s->conf = (struct bus_conf){
         .group = arena_text(&s->texts, bytes_of(group)),
         .instance = arena_text(&s->texts, bytes_of(instance)),
         .lanes = 1,
+        .out = topics,
+        .out_count = out_count,
         .properties = properties,
         .property_count = n,
     };

@@ -6,15 +6,22 @@
  * Fatal is what a broker's absence beyond transaction.timeout.ms leaves behind: the producers are
  * dropped, and txn_ready makes them anew. Fenced again and again right after that means that
  * somebody else uses the ids.
+ *
+ * An end that had to be asked for again because the broker died meanwhile is not believed: a broker
+ * that comes up again may say that it is done, and have written no marker (kafka_heal.c). The
+ * producers are made anew then as well, and what holds is what the group's positions say afterwards.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/bus/kafka_txn.h"
+
+#include "lib/bus/kafka_heal.h"
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -28,7 +35,8 @@ enum work { NOTHING, COMMIT, ABORT };
 
 struct lane {
     rd_kafka_t *rk;
-    bool ready;
+    bool ready; /* initialised */
+    bool clean; /* nothing of an earlier life is open under its id */
 };
 
 struct txns {
@@ -95,31 +103,33 @@ static bool stopping(struct txns *t) {
     return stop;
 }
 
-static bool ask_again(struct txns *t, rd_kafka_error_t *error) {
+static bool ask_again(struct txns *t, rd_kafka_error_t *error, bool *asked) {
     if (!error || !rd_kafka_error_is_retriable(error) || stopping(t)) return false;
     log_debug("kafka: %s; asking again", rd_kafka_error_string(error));
     rd_kafka_error_destroy(error);
-    return true;
+    return *asked = true;
 }
 
 static rd_kafka_error_t *send_positions(struct txns *t, rd_kafka_t *rk) {
     rd_kafka_error_t *error;
+    bool asked;
     do error = rd_kafka_send_offsets_to_transaction(rk, t->positions, t->group, CALL_MS);
-    while (ask_again(t, error));
+    while (ask_again(t, error, &asked));
     return error;
 }
 
-static rd_kafka_error_t *commit(struct txns *t, rd_kafka_t *rk) {
+/* *asked: it was asked for more than once. */
+static rd_kafka_error_t *commit(struct txns *t, rd_kafka_t *rk, bool *asked) {
     rd_kafka_error_t *error;
     do error = rd_kafka_commit_transaction(rk, CALL_MS);
-    while (ask_again(t, error));
+    while (ask_again(t, error, asked));
     return error;
 }
 
-static rd_kafka_error_t *abort_(struct txns *t, rd_kafka_t *rk) {
+static rd_kafka_error_t *abort_(struct txns *t, rd_kafka_t *rk, bool *asked) {
     rd_kafka_error_t *error;
     do error = rd_kafka_abort_transaction(rk, CALL_MS);
-    while (ask_again(t, error));
+    while (ask_again(t, error, asked));
     return error;
 }
 
@@ -134,13 +144,14 @@ static void *run(void *arg) {
         pthread_mutex_unlock(&t->lock);
 
         int64_t start = clock_monotonic_us();
-        bool dead = false;
+        unsigned failures = kafka_failures(t->link);
+        bool dead = false, asked = false;
         rd_kafka_resp_err_t died_of = RD_KAFKA_RESP_ERR_NO_ERROR;
         rd_kafka_error_t *error = NULL;
         struct err why = {0};
         if (work == COMMIT) {
             error = t->positions->cnt ? send_positions(t, rk) : NULL;
-            if (!error) error = commit(t, rk);
+            if (!error) error = commit(t, rk, &asked);
         }
         if (error) {
             rd_kafka_resp_err_t lost = kafka_undelivered(t->link);
@@ -150,18 +161,21 @@ static void *run(void *arg) {
             if (lost) kafka_again_sending(t->link, &why, lost);
         }
         if (work == ABORT || (error && !dead)) {
-            rd_kafka_error_t *failed = abort_(t, rk);
+            rd_kafka_error_t *failed = abort_(t, rk, &asked);
             if (failed) {
                 dead = true; /* whatever it is, a new producer aborts what stands open */
                 rd_kafka_error_destroy(failed);
             }
         }
+        bool doubtful = asked && !dead && kafka_failures(t->link) != failures;
+        if (doubtful && !why.kind)
+            err_again(&why, "the broker was away during a commit: what came of it is looked up");
 
         pthread_mutex_lock(&t->lock);
-        t->outcome = work == COMMIT && !error ? TXN_COMMITTED : TXN_ABORTED;
+        t->outcome = work == COMMIT && !error && !doubtful ? TXN_COMMITTED : TXN_ABORTED;
         if (work == COMMIT) t->why = why; /* an abort was asked for, and t->why says why */
         t->us = clock_monotonic_us() - start;
-        t->dead = t->dead || dead;
+        t->dead = t->dead || dead || doubtful;
         t->died_of = died_of;
         t->work = NOTHING;
         pthread_cond_broadcast(&t->changed);
@@ -208,9 +222,31 @@ static void *start_lane(void *arg) {
     return NULL;
 }
 
+/* Ends what earlier lives of the lanes left open in these topics, and their positions. No transaction
+   is under way. */
+static enum err_kind heal(struct txns *t, const char *const *topics, size_t n, int wait_ms,
+                          struct err *e) {
+    rd_kafka_topic_partition_list_t *open = rd_kafka_topic_partition_list_new(1);
+    enum err_kind kind =
+        heal_find(t->lanes[0].rk, t->link, t->conf, topics, n, wait_ms, open, e);
+    for (int i = 0; i < t->count && !kind; i++) {
+        struct lane *l = &t->lanes[i];
+        kind = heal_end(l->rk, t->link, t->conf, open, wait_ms, &t->dead, e);
+        l->clean = !kind;
+    }
+    rd_kafka_topic_partition_list_destroy(open);
+    return kind;
+}
+
+static bool all_clean(const struct txns *t) {
+    for (int i = 0; i < t->count; i++)
+        if (!t->lanes[i].clean) return false;
+    return true;
+}
+
 /* The producers died. Again and again, soon after they were made: somebody else takes their ids. */
 static enum err_kind fenced(struct txns *t, struct err *e) {
-    if (kafka_is_forbidden(t->died_of)) return e->kind;
+    if (!t->died_of || kafka_is_forbidden(t->died_of)) return e->kind;
     int64_t now = clock_monotonic_us() / 1000;
     t->fenced_soon = now - t->made_ms < FENCED_SOON_MS ? t->fenced_soon + 1 : 0;
     if (t->fenced_soon < 2) return e->kind;
@@ -247,8 +283,20 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
         kafka_again_error(t->link, e, what, starts[i].error);
     }
     if (failed) return t->dead ? fenced(t, e) : e->kind;
+    if (!all_clean(t) && heal(t, t->conf->out, t->conf->out_count, wait_ms, e)) return e->kind;
     t->made_ms = clock_monotonic_us() / 1000;
     return ERR_NONE;
+}
+
+/* The first record to a topic since the producers were ready. One that conf does not name may have been
+   written to by an earlier life all the same: somebody outside named it. */
+static enum err_kind meet_topic(struct txns *t, const rd_kafka_t *rk, const char *topic,
+                                struct err *e) {
+    for (int i = 0; i < t->count; i++)
+        if (t->lanes[i].rk != rk) kafka_learn_topic(t->lanes[i].rk, topic);
+    for (size_t i = 0; i < t->conf->out_count; i++)
+        if (!strcmp(t->conf->out[i], topic)) return ERR_NONE;
+    return heal(t, &topic, 1, CALL_MS, e);
 }
 
 enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struct err *e) {
@@ -256,8 +304,7 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     for (size_t i = 0; i < n; i++) {
         size_t known = t->limits.count;
         if (kafka_check_size(&t->limits, rk, t->link, &out[i], n == 1, e)) return e->kind;
-        for (int k = 0; k < t->count && known < t->limits.count; k++)
-            if (t->lanes[k].rk != rk) kafka_learn_topic(t->lanes[k].rk, out[i].topic);
+        if (known < t->limits.count && meet_topic(t, rk, out[i].topic, e)) return e->kind;
     }
     (void)kafka_undelivered(t->link);
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);

@@ -9,9 +9,11 @@
 
 struct sender;
 
-/* The name is <group>.<instance>; both are copied. Nothing is contacted yet. NULL with ERR_FATAL. */
+/* The name is <group>.<instance>; out (out_count) are the topics that it sends to as a rule. All are
+   copied. Nothing is contacted yet. NULL with ERR_FATAL. */
 struct sender *sender_open(const struct bus_property *properties, size_t n, const char *group,
-                           const char *instance, struct err *e);
+                           const char *instance, const char *const *out, size_t out_count,
+                           struct err *e);
 /* Takes the name: whoever had it can send no more, and what it left half-sent is gone. ERR_AGAIN
    when the broker does not answer within wait_ms. */
 enum err_kind sender_ready(struct sender *s, int wait_ms, struct err *e) MUST_CHECK;

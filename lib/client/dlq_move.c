@@ -118,9 +118,12 @@ static enum err_kind move_letters(struct move *m, struct box *b, struct err *e) 
 /* Waits, so that a leftover of a killed command does not end this one; the broker may also be electing. */
 static enum err_kind take_name(struct move *m, enum topic letters, struct err *e) {
     char group[TOPIC_NAME_MAX + 1];
+    enum topic in = IMAGES;
+    while (topic_dead_letters(in) != letters) in++;
+    const char *const out[] = {topic_name(letters), topic_name(in)};
     snprintf(group, sizeof group, "%sdlq", topics_prefix_now());
-    m->sender =
-        sender_open(m->c->properties, m->c->property_count, group, topic_info(letters)->name, e);
+    m->sender = sender_open(m->c->properties, m->c->property_count, group,
+                            topic_info(letters)->name, out, 2, e);
     if (!m->sender) return e->kind;
     int64_t deadline = clock_monotonic_us() + READY_S * 1000000LL;
     while (sender_ready(m->sender, 5000, e) == ERR_AGAIN && clock_monotonic_us() < deadline &&

@@ -254,12 +254,20 @@ static int loop(struct stage_run *run, struct stage_metrics *m) {
 static struct bus *open_bus(struct program *p, struct err *e) {
     const struct stage *s = p->stage;
     struct buf group = {0};
+    const char *outputs[STAGE_OUTPUTS + 1];
+    size_t count = 0;
+    for (int i = 0; i < STAGE_OUTPUTS; i++)
+        if (s->out[i] != TOPIC_NONE) outputs[count++] = topic_name(s->out[i]);
+    if (topic_dead_letters(s->in) != TOPIC_NONE)
+        outputs[count++] = topic_name(topic_dead_letters(s->in));
     buf_printf(&group, "%s%s", p->common.prefix, s->name);
     struct bus_conf conf = {
         .group = group.data,
         .instance = p->instance,
         .in = topic_name(s->in),
         .watch = s->watch == TOPIC_NONE ? NULL : topic_name(s->watch),
+        .out = outputs,
+        .out_count = count,
         .delivery = (enum bus_delivery)p->common.delivery,
         .lanes = s->overlap ? 2 : 1,
         .queue_bytes = p->common.queue_bytes,

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""A transaction that is open in the log and that its coordinator knows nothing of, as a broker may leave behind when
+it dies (lib/bus/kafka_heal.c says how). Here it is made without luck: the coordinator's own topic is put back to
+what it was before the transaction began."""
+
+import shutil
+import signal
+import unittest
+
+import confluent_kafka.admin
+
+import live
+from stressed import StressTest
+
+
+class Hang(StressTest):
+    own = ("broker", "redis")
+
+    def begin(self, stage):
+        """A producer that has the worker's id, as an earlier life of it had."""
+        producer = confluent_kafka.Producer({**live.client(), "transactional.id": f"{self.fleet.prefix}{stage}.{stage}-1.0"})
+        producer.init_transactions(30)
+        return producer
+
+    def leave_open(self, producer, group, topic, positions):
+        """A record for each of the topic's partitions and positions, in one transaction; then all is forgotten that
+        the coordinator wrote of it, and the broker is killed."""
+        states, places = self.broker.site / "states", live.partitions_of(self.fleet.admin, self.fleet.topic(topic))
+        self.fleet.admin = None  # librdkafka 2.16's fails an assertion when a broker dies
+        self.broker.signal(signal.SIGTERM)
+        live.wait_for("the broker to stop", 60, lambda: not self.broker.alive())
+        shutil.rmtree(states, ignore_errors=True)
+        states.mkdir()
+        for each in self.broker.data.glob("__transaction_state-*"):
+            shutil.copytree(each, states / each.name)
+        self.broker.start()
+        consumer = confluent_kafka.Consumer({**live.client(), "group.id": group})
+        producer.begin_transaction()
+        for place in places:
+            producer.produce(place.topic, b"", b"ghost", place.partition)
+        producer.flush(30)
+        producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 30)
+        self.broker.kill()
+        for each in states.iterdir():
+            shutil.rmtree(self.broker.data / each.name)
+            shutil.copytree(each, self.broker.data / each.name)
+        self.broker.start()
+        with self.assertRaises(confluent_kafka.KafkaException, msg="the positions are stable"):
+            consumer.committed(positions, timeout=3)
+        consumer.close()
+        self.fleet.admin = confluent_kafka.admin.AdminClient(live.client())
+
+    def test_what_no_coordinator_knows_is_ended(self):
+        """Nothing of it is ever committed: neither its positions, which stand beyond images that nobody has read, nor
+        its records."""
+        self.a_model()
+        for stage, topic in (("preprocess", "images.prepared"), ("store", "images.stored")):
+            with self.subTest(stage):
+                worker = self.worker(stage)
+                group, into = self.fleet.prefix + stage, live.STAGES[stage]
+                self.fleet.wait_idle(60)
+                worker.stop()
+                producer = self.begin(stage)
+                positions = [confluent_kafka.TopicPartition(self.fleet.topic(into), p, end + 5)
+                             for p, (_, end) in self.fleet.ends(into).items()]
+                self.leave_open(producer, group, topic, positions)
+                self.publish(100)
+                worker.start()
+                self.goes_on(worker)
+                self.whole()
+                self.assertNotIn(b"ghost", [record.key for record in self.fleet.read(topic)])
+
+
+if __name__ == "__main__":
+    unittest.main()
