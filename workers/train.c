@@ -131,6 +131,12 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     return ERR_NONE;
 }
 
+/* The models may be another trainer's now, and are large. */
+static void rewind_(void *state) {
+    struct train *t = state;
+    if (t->learner) learner_forget(t->learner);
+}
+
 static void close_(void *state) {
     struct train *t = state;
     learner_close(t->learner);
@@ -149,6 +155,7 @@ static const struct stage train = {
     .counters = {"batches", "replays", "missing_images"},
     .open = open_,
     .handle = handle,
+    .rewind = rewind_,
     .close = close_,
 };
 

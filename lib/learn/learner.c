@@ -38,12 +38,14 @@ struct learner *learner_open(struct registry *g, struct images *im, int threads)
     return l;
 }
 
+void learner_forget(struct learner *l) {
+    for (size_t i = 0; i < l->count; i++) pupil_clear(l->list[i]);
+}
+
 void learner_close(struct learner *l) {
     if (!l) return;
-    for (size_t i = 0; i < l->count; i++) {
-        pupil_clear(l->list[i]);
-        free(l->list[i]);
-    }
+    learner_forget(l);
+    for (size_t i = 0; i < l->count; i++) free(l->list[i]);
     free(l->list);
     free(l);
 }

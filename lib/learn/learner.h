@@ -24,6 +24,7 @@ struct learner;
 /* threads: of the arithmetic. Registry and images are borrowed. */
 struct learner *learner_open(struct registry *g, struct images *im, int threads);
 void learner_close(struct learner *l);
+void learner_forget(struct learner *l); /* gives the models' memory back */
 
 /*
  * Learns from the batches (n >= 1, none of them learned before) and publishes the version in the

@@ -418,6 +418,7 @@ static enum err_kind handle(struct stage_run *run, const struct records *in, str
     ranges_add_records(&run->in_hand, in->list, in->count);
     ranges_add_all(&run->hands->held, &run->in_hand);
     metrics_beat(run->metrics);
+    err_clear(e);
     if (burying)
         bury(run, in->list);
     else
