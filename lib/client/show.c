@@ -12,11 +12,22 @@
 #include <string.h>
 #include <unistd.h>
 
+/* How many bytes from here on are printable ASCII: taken at once, they are most of any text. */
+static size_t plain(const unsigned char *p, size_t n) {
+    size_t i = 0;
+    while (i < n && p[i] >= ' ' && p[i] < 0x7f) i++;
+    return i;
+}
+
 void show_text(struct buf *out, struct bytes text) {
     static const char digits[] = "0123456789abcdef";
     const unsigned char *p = text.data;
     if (!p) buf_add_text(out, "-");
     for (size_t i = 0, n; p && i < text.len; i += n) {
+        if ((n = plain(p + i, text.len - i))) {
+            buf_add(out, p + i, n);
+            continue;
+        }
         n = p[i] < 0x80 ? 1 : p[i] < 0xe0 ? 2 : p[i] < 0xf0 ? 3 : 4;
         if (n <= text.len - i && bytes_is_clean_text((struct bytes){p + i, n})) {
             buf_add(out, p + i, n);
