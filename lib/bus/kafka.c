@@ -17,6 +17,8 @@
  * kafka_ack.c, the watched topic in kafka_reader.c.
  */
 #include "lib/bus/kafka_ack.h"
+#include "lib/bus/kafka_known.h"
+#include "lib/bus/kafka_pile.h"
 #include "lib/bus/kafka_txn.h"
 #include "lib/bus/ops.h"
 #include "lib/bus/reader.h"
@@ -42,15 +44,6 @@ enum {
     SERVE_MAX = 1000,
     WAKE_EVERY_MS = 20, /* the client's fetcher */
     REFUSED_MS = 2000,  /* for a first sign that we may read again */
-    KNOWN_TOPICS = 64,
-    KNOWN_MS = 5000,
-};
-
-/* Whether a topic that a user named exists. */
-struct known {
-    char *name;
-    bool exists;
-    int64_t asked_ms;
 };
 
 struct share {
@@ -63,13 +56,6 @@ struct share {
     int64_t beyond_ms; /* since when the committed position lies beyond the end; 0: it does not */
     bool at_end;       /* the end of partition has been seen, and nothing since */
     char *note;
-};
-
-/* Messages and the records in them, in order. */
-struct pile {
-    struct record *records;
-    rd_kafka_message_t **messages;
-    size_t from, count, cap; /* from: those before it have been moved on */
 };
 
 struct kbus {
@@ -106,8 +92,7 @@ struct kbus {
     int64_t commit_us;
     struct err failed;  /* why a rewind is wanted */
     struct err refused; /* we may not read; the client says it once, and this stands until it can */
-    struct known known[KNOWN_TOPICS];
-    size_t known_next;
+    struct known known;
 };
 
 static struct kbus *kbus(struct bus *b) {
@@ -123,39 +108,17 @@ static int left_ms(int64_t deadline_ms) {
     return left > 0 ? (int)left : 0;
 }
 
+/* What is fatal stays: the client says it once. */
 static enum err_kind want_rewind(struct kbus *b, struct err *e) {
+    if (b->failed.kind == ERR_FATAL) *e = b->failed;
     b->failed = *e;
     return e->kind;
 }
 
-/* Piles. */
-
-static void pile_add(struct pile *p, struct record r, rd_kafka_message_t *m) {
-    if (p->count == p->cap) {
-        p->cap = p->cap ? p->cap * 2 : 256;
-        p->records = mem_resize(p->records, p->cap * sizeof *p->records);
-        p->messages = mem_resize(p->messages, p->cap * sizeof(rd_kafka_message_t *));
-    }
-    p->records[p->count] = r;
-    p->messages[p->count++] = m;
-}
-
-static bool pile_is_empty(const struct pile *p) {
-    return p->from == p->count;
-}
-
-static void pile_clear(struct pile *p) {
-    for (size_t i = p->from; i < p->count; i++) {
-        free((void *)p->records[i].headers);
-        rd_kafka_message_destroy(p->messages[i]);
-    }
-    p->from = p->count = 0;
-}
-
-static void pile_free(struct pile *p) {
-    pile_clear(p);
-    free(p->records);
-    free(p->messages);
+static enum err_kind forgive(struct kbus *b, struct err *e) {
+    if (b->failed.kind == ERR_FATAL) return *e = b->failed, e->kind;
+    b->failed = (struct err){0};
+    return ERR_NONE;
 }
 
 static struct share *share_of(const struct kbus *b, int32_t partition) {
@@ -171,9 +134,8 @@ static void set_note(struct share *s, const void *text, size_t len) {
 /* What was polled is not to be handed over any more. Its memory stays until the next call but
  * bus_alive. */
 static void forget(struct kbus *b) {
-    for (size_t i = b->polled.from; i < b->polled.count; i++)
-        pile_add(&b->old, b->polled.records[i], b->polled.messages[i]);
-    b->polled.from = b->polled.count = b->polled_bytes = 0;
+    pile_move(&b->old, &b->polled);
+    b->polled_bytes = 0;
     pile_clear(&b->waiting);
     for (int32_t p = 0; p < b->share_count; p++) b->shares[p].at_end = false;
     b->generation++;
@@ -301,12 +263,15 @@ static enum txn_outcome take_outcome(struct kbus *b, int wait_ms, struct err *e)
     return outcome;
 }
 
+static enum err_kind not_confirmed(struct kbus *b, struct err *e) {
+    return kafka_again(&b->link, e, "the last commit is not confirmed",
+                       RD_KAFKA_RESP_ERR__TIMED_OUT);
+}
+
 static enum err_kind finish_txn(struct kbus *b, int wait_ms, struct err *e) {
     enum txn_outcome outcome = take_outcome(b, wait_ms, e);
     if (outcome == TXN_COMMITTED) return ERR_NONE;
-    if (outcome == TXN_ABORTED) return e->kind;
-    return kafka_again(&b->link, e, "the last commit is not confirmed",
-                       RD_KAFKA_RESP_ERR__TIMED_OUT);
+    return outcome == TXN_ABORTED ? e->kind : not_confirmed(b, e);
 }
 
 static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code,
@@ -518,18 +483,11 @@ static enum err_kind place(struct kbus *b, struct err *e) {
 }
 
 static enum err_kind find_topic(struct kbus *b, struct err *e) {
-    const struct rd_kafka_metadata *md;
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(b->rk, b->conf.in, NULL);
-    rd_kafka_resp_err_t code = rd_kafka_metadata(b->rk, 0, topic, &md, CALL_MS);
-    rd_kafka_topic_destroy(topic);
-    if (code) return kafka_again(&b->link, e, "asking for the topic", code);
-    code = md->topic_cnt ? md->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    rd_kafka_metadata_destroy(md);
+    int count;
+    rd_kafka_resp_err_t why;
+    if (kafka_partitions(b->rk, &b->link, b->conf.in, CALL_MS, &count, &why, e)) return e->kind;
     kafka_is_up(&b->link);
-    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in,
-                         b->link.brokers);
-    return code ? kafka_again(&b->link, e, b->conf.in, code) : ERR_NONE;
+    return count ? ERR_NONE : kafka_no_topic(&b->link, b->conf.in, why, e);
 }
 
 /* What an earlier life left open is ended before the group is joined: nobody has to wait for it. */
@@ -572,8 +530,7 @@ static void on_message_error(struct kbus *b, const rd_kafka_message_t *m) {
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        err_again(&e, "no topic %s at %.80s: run `darkroom topics create`", b->conf.in,
-                  b->link.brokers);
+        kafka_no_topic(&b->link, b->conf.in, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, &e);
         break;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
@@ -805,11 +762,6 @@ static enum err_kind kafka_settle(struct bus *base, int wait_ms, struct err *e) 
     return finish(b, wait_ms, e);
 }
 
-static void forget_topics(struct kbus *b) {
-    for (int i = 0; i < KNOWN_TOPICS; i++) free(b->known[i].name);
-    memset(b->known, 0, sizeof b->known);
-}
-
 static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
     struct kbus *b = kbus(base);
     pile_clear(&b->old);
@@ -818,14 +770,14 @@ static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
         return e->kind;
     }
     /* A hand-over that is done is worth keeping; one that fails is what the rewind is for. */
-    if (b->txns && take_outcome(b, CALL_MS, e) == TXN_BUSY) return finish_txn(b, 0, e);
+    if (b->txns && take_outcome(b, CALL_MS, e) == TXN_BUSY) return not_confirmed(b, e);
     if (b->acks && ack_forget(b->acks, e)) return e->kind;
     for (int64_t end = now_ms() + CALL_MS; b->committing && now_ms() < end;)
         serve_consumer(b, SERVE_MS);
     b->committing = false;
-    b->failed = (struct err){0};
+    if (forgive(b, e)) return e->kind;
     forget(b);
-    forget_topics(b);
+    known_forget(&b->known);
     if (!b->started) return start(b, e);
     if (b->txns && txn_ready(b->txns, CALL_MS, e)) return e->kind;
     if (kafka_is_down(&b->link) && find_topic(b, e)) return e->kind;
@@ -834,8 +786,7 @@ static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
         read_nothing(b);
     }
     serve_consumer(b, 0); /* a rebalance that waits: it may be why */
-    b->failed = (struct err){0};
-    return place(b, e);
+    return forgive(b, e) ? e->kind : place(b, e);
 }
 
 static enum err_kind kafka_alive(struct bus *base, struct err *e) {
@@ -911,36 +862,10 @@ static enum err_kind kafka_watch_end(struct bus *base, bool *at_end, struct err 
     return b->watch && reader_at_end(b->watch, at_end, e) ? watch_failed(e) : ERR_NONE;
 }
 
-/* Asked of the broker, and remembered: until a rewind when it is there, for some seconds when it is
-   not. Only topics that a user names are asked about: one that does not take our records is as good
-   as none, where one of our own has to be put right. */
 static enum err_kind kafka_topic_exists(struct bus *base, const char *topic, bool *exists,
                                         struct err *e) {
     struct kbus *b = kbus(base);
-    const struct rd_kafka_metadata *md;
-    struct known *k = b->known;
-    size_t i = 0;
-    if (kafka_refuses(&b->link, topic)) return *exists = false, ERR_NONE;
-    while (i < KNOWN_TOPICS && !(k[i].name && !strcmp(k[i].name, topic))) i++;
-    if (i < KNOWN_TOPICS && (k[i].exists || now_ms() - k[i].asked_ms < KNOWN_MS)) {
-        *exists = k[i].exists;
-        return ERR_NONE;
-    }
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(b->rk, topic, NULL);
-    if (!handle) return *exists = false, ERR_NONE; /* no name of a topic */
-    rd_kafka_resp_err_t code = rd_kafka_metadata(b->rk, 0, handle, &md, CALL_MS);
-    rd_kafka_topic_destroy(handle);
-    if (code) return want_rewind(b, (kafka_again(&b->link, e, "asking for a topic", code), e));
-    *exists = md->topic_cnt == 1 && md->topics[0].partition_cnt > 0;
-    rd_kafka_metadata_destroy(md);
-    if (i == KNOWN_TOPICS) i = b->known_next++ % KNOWN_TOPICS;
-    if (!k[i].name || strcmp(k[i].name, topic)) {
-        free(k[i].name);
-        k[i].name = mem_copy(topic, strlen(topic));
-    }
-    k[i].exists = *exists;
-    k[i].asked_ms = now_ms();
-    return ERR_NONE;
+    return known_ask(&b->known, b->rk, &b->link, topic, exists, e) ? want_rewind(b, e) : ERR_NONE;
 }
 
 static void kafka_state(const struct bus *base, struct bus_state *s) {
@@ -983,11 +908,10 @@ static void kafka_close(struct bus *base) {
     pile_free(&b->polled); /* a message that is held would hang the close */
     pile_free(&b->waiting);
     pile_free(&b->old);
-    b->polled = b->waiting = b->old = (struct pile){0};
     if (b->rk) rd_kafka_consumer_close(b->rk);
     drop_assignment(b);
     if (b->rk) rd_kafka_destroy(b->rk);
-    forget_topics(b);
+    known_forget(&b->known);
     free(b->shares);
     kafka_link_close(&b->link);
     free((void *)b->conf.properties);

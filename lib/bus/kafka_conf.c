@@ -68,11 +68,17 @@ void kafka_is_up(struct kafka_link *link) {
     pthread_mutex_unlock(&link->lock);
 }
 
-unsigned kafka_failures(struct kafka_link *link) {
+int64_t kafka_failed_us(struct kafka_link *link) {
     pthread_mutex_lock(&link->lock);
-    unsigned failures = link->failures;
+    int64_t at = link->failed_us;
     pthread_mutex_unlock(&link->lock);
-    return failures;
+    return at;
+}
+
+void kafka_forget_failure(struct kafka_link *link) {
+    pthread_mutex_lock(&link->lock);
+    link->failed_us = 0;
+    pthread_mutex_unlock(&link->lock);
 }
 
 rd_kafka_resp_err_t kafka_undelivered(struct kafka_link *link) {
@@ -215,7 +221,6 @@ static void keep_cause(struct kafka_link *link, const char *text) {
     bool password = strstr(text, "SASL authentication error");
     bool old = link->scram && rd_kafka_version() < SCRAM_IS_RIGHT;
     pthread_mutex_lock(&link->lock);
-    link->failures++;
     if (password)
         snprintf(link->cause, sizeof link->cause,
                  "login failed: check sasl.username, sasl.password and sasl.mechanism%s",
@@ -226,11 +231,23 @@ static void keep_cause(struct kafka_link *link, const char *text) {
     pthread_mutex_unlock(&link->lock);
 }
 
+/* From lines and from errors: either may be held back when it is not the first of its kind. One that
+   could not be made is none: a name may stand for addresses of which one never answers. */
+static void note_failure(const rd_kafka_t *rk, struct kafka_link *link, const char *text) {
+    if (rd_kafka_type(rk) != RD_KAFKA_PRODUCER || !strstr(text, " in state UP")) return;
+    pthread_mutex_lock(&link->lock);
+    if (!link->failed_us) link->failed_us = clock_monotonic_us();
+    pthread_mutex_unlock(&link->lock);
+}
+
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static long long last;
     struct kafka_link *link = rk ? rd_kafka_opaque(rk) : NULL;
-    if (link && !strcmp(facility, "FAIL")) keep_cause(link, text);
+    if (link && !strcmp(facility, "FAIL")) {
+        note_failure(rk, link, text);
+        keep_cause(link, text);
+    }
     pthread_mutex_lock(&lock);
     /* GETPID: an id whose last owner was killed is not free at once; it asks again. */
     if (level <= WARNING && strcmp(facility, "GETPID") && log_due(&last, LOG_EVERY_MS))
@@ -243,6 +260,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque) {
     struct kafka_link *link = opaque;
     log_debug("kafka: %s", text);
+    if (is_absence((rd_kafka_resp_err_t)code)) note_failure(rk, link, text);
     /* A producer's word waits until it sends again, when the brokers may be back long since. */
     if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || rd_kafka_type(rk) != RD_KAFKA_CONSUMER)
         return;
@@ -494,6 +512,31 @@ static size_t find_limit(rd_kafka_event_t *event, rd_kafka_resp_err_t *code) {
     return BROKER_DEFAULT; /* not ours to see */
 }
 
+enum err_kind kafka_partitions(rd_kafka_t *rk, struct kafka_link *link, const char *topic,
+                               int wait_ms, int *count, rd_kafka_resp_err_t *why,
+                               struct err *e) {
+    const struct rd_kafka_metadata *md;
+    *count = 0;
+    *why = RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
+    if (!handle) return ERR_NONE; /* no name of a topic */
+    rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, handle, &md, wait_ms);
+    rd_kafka_topic_destroy(handle);
+    if (code) return kafka_again(link, e, "asking for a topic", code);
+    *why = md->topic_cnt ? md->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    if (!*why) *count = md->topics[0].partition_cnt;
+    for (int p = 0; p < *count && !*why; p++)
+        if (md->topics[0].partitions[p].leader < 0) *why = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+    rd_kafka_metadata_destroy(md);
+    return ERR_NONE;
+}
+
+enum err_kind kafka_no_topic(struct kafka_link *link, const char *topic, rd_kafka_resp_err_t why,
+                             struct err *e) {
+    if (why != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return kafka_again(link, e, topic, why);
+    return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", topic, link->brokers);
+}
+
 void kafka_learn_topic(rd_kafka_t *rk, const char *topic) {
     const struct rd_kafka_metadata *md;
     rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
@@ -518,8 +561,7 @@ static enum err_kind ask_limit(rd_kafka_t *rk, struct kafka_link *link, const ch
     rd_kafka_ConfigResource_destroy(resource);
     rd_kafka_queue_destroy(queue);
     if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return err_again(e, "no topic %s at %.80s: run `darkroom topics create`", topic,
-                         link->brokers);
+        return kafka_no_topic(link, topic, code, e);
     if (is_absence(code)) return kafka_again(link, e, "asking for a topic's limit", code);
     if (kafka_is_forbidden(code))
         log_warn(
@@ -539,7 +581,8 @@ enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, stru
         kafka_learn_topic(rk, r->topic);
         limits->list = mem_resize(limits->list, (i + 1) * sizeof *limits->list);
         limits->list[i] =
-            (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours};
+            (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours,
+                                 false};
         limits->count++;
     }
     if (batch_size(r) > limits->list[i].bytes)

@@ -31,7 +31,7 @@ struct kafka_link {
     pthread_mutex_t lock; /* of what follows: librdkafka's threads write it */
     char cause[160];      /* why the last connection failed, "" when none did */
     bool down;            /* no broker can be reached, as far as is known */
-    unsigned failures;    /* of connections, so far */
+    int64_t failed_us;    /* kafka_failed_us */
     rd_kafka_resp_err_t
         undelivered; /* the first record since kafka_undelivered that was not accepted */
     struct kafka_refusal refusals[KAFKA_REFUSALS];
@@ -43,7 +43,10 @@ void kafka_link_open(struct kafka_link *link, void *owner, const struct bus_prop
 void kafka_link_close(struct kafka_link *link);
 bool kafka_is_down(struct kafka_link *link);
 void kafka_is_up(struct kafka_link *link); /* an answer came */
-unsigned kafka_failures(struct kafka_link *link); /* of connections, so far */
+/* When (of clock_monotonic_us) a producer first lost a connection since kafka_forget_failure; 0: none
+   did. */
+int64_t kafka_failed_us(struct kafka_link *link);
+void kafka_forget_failure(struct kafka_link *link);
 /* A record was not accepted. alone: nothing else was sent with it. */
 void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t bytes, bool alone,
                          rd_kafka_resp_err_t code);
@@ -56,6 +59,9 @@ enum err_kind kafka_again_sending(struct kafka_link *link, struct err *e, rd_kaf
  * is. */
 bool kafka_refuses(struct kafka_link *link, const char *topic);
 
+/* ERR_AGAIN: the topic is not there or not ours to see, and what to do. */
+enum err_kind kafka_no_topic(struct kafka_link *link, const char *topic, rd_kafka_resp_err_t why,
+                             struct err *e);
 /* What an administrator has to permit: waiting alone does not help. */
 bool kafka_is_forbidden(rd_kafka_resp_err_t code);
 /* ERR_AGAIN: what was done, and why it failed; the broker and the cause when it cannot be reached.
@@ -105,6 +111,7 @@ struct kafka_limits {
     struct kafka_limit {
         char *topic;
         size_t bytes;
+        bool met; /* for kafka_txn */
     } * list;
     size_t count;
 };
@@ -113,6 +120,11 @@ struct kafka_limits {
  */
 enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, struct kafka_link *link,
                                const struct record *r, bool alone, struct err *e) MUST_CHECK;
+/* How many partitions the topic has; 0, and *why, when it is not there or not ours to see. *why is
+   LEADER_NOT_AVAILABLE where one of them has no leader. */
+enum err_kind kafka_partitions(rd_kafka_t *rk, struct kafka_link *link, const char *topic,
+                               int wait_ms, int *count, rd_kafka_resp_err_t *why,
+                               struct err *e) MUST_CHECK;
 /* Asks for the topic's leaders now: a producer that is surprised by a topic takes a second to find
  * them. */
 void kafka_learn_topic(rd_kafka_t *rk, const char *topic);

@@ -15,7 +15,8 @@
  * partition of the log has one open transaction a producer id, and the group's coordinator drops
  * all pending positions of the id, whichever partition they are of. In output topics only those
  * partitions are touched in which something is open, or every start of a worker would give the stages
- * behind it something to read.
+ * behind it something to read. A topic that cannot be looked at yet is looked at before the first
+ * record goes there.
  *
  * What this cannot mend: a broker that dies between the markers of one transaction, and then loses the
  * rest of them, leaves it committed in one partition and open in another.
@@ -25,56 +26,63 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
+enum { ABORT_MS = 5000, ASK_AGAIN_MS = 10 };
+
 static int left_ms(int64_t deadline_us) {
     int64_t left = (deadline_us - clock_monotonic_us()) / 1000;
     return left > 0 ? (int)left : 0;
 }
 
-static enum err_kind count_partitions(rd_kafka_t *rk, struct kafka_link *link, const char *topic,
-                                      int wait_ms, int *count, struct err *e) {
-    const struct rd_kafka_metadata *md;
-    *count = 0;
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
-    if (!handle) return ERR_NONE; /* no name of a topic */
-    rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, handle, &md, wait_ms);
-    rd_kafka_topic_destroy(handle);
-    if (code) return kafka_again(link, e, "asking for a topic", code);
-    if (md->topic_cnt == 1) *count = md->topics[0].partition_cnt;
-    rd_kafka_metadata_destroy(md);
-    return ERR_NONE;
-}
-
-/* `all` reads what is not committed too: its end is the true one, ours is where readers have to stop. */
-static enum err_kind find_in(rd_kafka_t *rk, rd_kafka_t *all, struct kafka_link *link,
-                             const char *topic, int64_t deadline,
-                             rd_kafka_topic_partition_list_t *open, struct err *e) {
+/* Adds the topic's partitions, each with its end for an offset. */
+static enum err_kind list_partitions(rd_kafka_t *all, struct kafka_link *link, const char *topic,
+                                     int64_t deadline, rd_kafka_topic_partition_list_t *list,
+                                     bool *seen, struct err *e) {
     int count;
-    if (count_partitions(rk, link, topic, left_ms(deadline), &count, e)) return e->kind;
-    for (int p = 0; p < count; p++) {
-        int64_t low, end, stable;
-        rd_kafka_resp_err_t code =
-            rd_kafka_query_watermark_offsets(all, topic, p, &low, &end, left_ms(deadline));
-        if (!code)
-            code = rd_kafka_query_watermark_offsets(rk, topic, p, &low, &stable, left_ms(deadline));
-        if (kafka_is_forbidden(code)) return ERR_NONE;
-        if (code) return kafka_again(link, e, "asking for the end of a topic", code);
-        if (stable < end) rd_kafka_topic_partition_list_add(open, topic, p);
-    }
+    rd_kafka_resp_err_t why;
+    if (kafka_partitions(all, link, topic, left_ms(deadline), &count, &why, e)) return e->kind;
+    *seen = !why;
+    for (int p = 0; p < count && !why; p++)
+        rd_kafka_topic_partition_list_add(list, topic, p)->offset = RD_KAFKA_OFFSET_END;
     return ERR_NONE;
 }
 
+/* Offsets behind the last record that rk may read. */
+static enum err_kind ask_ends(rd_kafka_t *rk, struct kafka_link *link,
+                              rd_kafka_topic_partition_list_t *list, int64_t deadline,
+                              struct err *e) {
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(rk, list, left_ms(deadline));
+    if (code) return kafka_again(link, e, "asking for the ends of topics", code);
+    for (int i = 0; i < list->cnt; i++)
+        if (list->elems[i].err) return kafka_again(link, e, list->elems[i].topic, list->elems[i].err);
+    return ERR_NONE;
+}
+
+/* A handle that reads what is not committed too tells the true ends; ours tells where readers have to
+   stop. That is asked second: what is committed meanwhile is not open. */
 enum err_kind heal_find(rd_kafka_t *rk, struct kafka_link *link, const struct bus_conf *conf,
                         const char *const *topics, size_t n, int wait_ms,
-                        rd_kafka_topic_partition_list_t *open, struct err *e) {
+                        rd_kafka_topic_partition_list_t *open, bool *seen, struct err *e) {
     int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
     if (!n) return ERR_NONE;
     rd_kafka_conf_t *follower =
         kafka_follower_conf(link, conf->properties, conf->property_count, false, e);
     rd_kafka_t *all = follower ? kafka_make(RD_KAFKA_CONSUMER, follower, e) : NULL;
     if (!all) return e->kind;
+    rd_kafka_topic_partition_list_t *ends = rd_kafka_topic_partition_list_new(8), *stable = NULL;
     err_clear(e);
     for (size_t i = 0; i < n && !e->kind; i++)
-        (void)!find_in(rk, all, link, topics[i], deadline, open, e);
+        (void)!list_partitions(all, link, topics[i], deadline, ends, &seen[i], e);
+    if (!e->kind && ends->cnt) {
+        stable = rd_kafka_topic_partition_list_copy(ends);
+        if (!ask_ends(all, link, ends, deadline, e)) (void)!ask_ends(rk, link, stable, deadline, e);
+    }
+    for (int i = 0; i < ends->cnt && !e->kind; i++) {
+        const rd_kafka_topic_partition_t *x = &ends->elems[i];
+        if (stable->elems[i].offset < x->offset)
+            rd_kafka_topic_partition_list_add(open, x->topic, x->partition);
+    }
+    rd_kafka_topic_partition_list_destroy(ends);
+    if (stable) rd_kafka_topic_partition_list_destroy(stable);
     rd_kafka_destroy(all);
     return e->kind;
 }
@@ -83,6 +91,7 @@ enum err_kind heal_find(rd_kafka_t *rk, struct kafka_link *link, const struct bu
 static bool ask_again(rd_kafka_error_t *error, int64_t deadline) {
     if (!error || !rd_kafka_error_is_retriable(error) || !left_ms(deadline)) return false;
     rd_kafka_error_destroy(error);
+    clock_sleep_ms(ASK_AGAIN_MS);
     return true;
 }
 
@@ -104,41 +113,61 @@ static enum err_kind touch(rd_kafka_t *rk, struct kafka_link *link,
 }
 
 /* Any position will do, it is never committed. */
-static enum err_kind touch_positions(rd_kafka_t *rk, struct kafka_link *link,
-                                     const struct bus_conf *conf, int64_t deadline, struct err *e) {
+static rd_kafka_error_t *touch_positions(rd_kafka_t *rk, const char *group, const char *in,
+                                         int64_t deadline) {
     rd_kafka_error_t *error;
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, conf->in, 0)->offset = 0;
-    rd_kafka_consumer_group_metadata_t *group = rd_kafka_consumer_group_metadata_new(conf->group);
-    do error = rd_kafka_send_offsets_to_transaction(rk, list, group, left_ms(deadline));
+    rd_kafka_topic_partition_list_add(list, in, 0)->offset = 0;
+    rd_kafka_consumer_group_metadata_t *member = rd_kafka_consumer_group_metadata_new(group);
+    do error = rd_kafka_send_offsets_to_transaction(rk, list, member, left_ms(deadline));
     while (ask_again(error, deadline));
-    rd_kafka_consumer_group_metadata_destroy(group);
+    rd_kafka_consumer_group_metadata_destroy(member);
     rd_kafka_topic_partition_list_destroy(list);
-    return error ? kafka_again_error(link, e, "touching the group's positions", error) : ERR_NONE;
+    return error;
 }
 
-enum err_kind heal_end(rd_kafka_t *rk, struct kafka_link *link, const struct bus_conf *conf,
-                       const rd_kafka_topic_partition_list_t *open, int wait_ms, bool *broken,
-                       struct err *e) {
+/* Takes the error, which e tells unless it has something to tell already. */
+static void failed(struct kafka_link *link, rd_kafka_error_t *error, const char *what, bool *dead,
+                   rd_kafka_resp_err_t *died_of, struct err *e) {
+    struct err now;
+    if (rd_kafka_error_is_fatal(error)) {
+        *dead = true;
+        *died_of = rd_kafka_error_code(error);
+    }
+    kafka_again_error(link, &now, what, error);
+    if (!e->kind) *e = now;
+}
+
+enum err_kind heal_end(rd_kafka_t *rk, struct kafka_link *link, const char *group, const char *in,
+                       const rd_kafka_topic_partition_list_t *open, int wait_ms, bool *dead,
+                       rd_kafka_resp_err_t *died_of, struct err *e) {
     int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
-    struct err failed;
     err_clear(e);
-    if (!open->cnt && !conf->in) return ERR_NONE;
+    if (!open->cnt && !in) return ERR_NONE;
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) {
-        *broken = true;
-        return kafka_again_error(link, e, "beginning a transaction", error);
+        *dead = true;
+        failed(link, error, "beginning a transaction", dead, died_of, e);
+        return e->kind;
     }
     if (open->cnt) {
-        log_debug("kafka: %d partitions have something open: touching them", open->cnt);
+        log_info("kafka: transactions stand open in %d partitions; if an earlier life of %s left one, "
+                 "it ends now",
+                 open->cnt, group);
         (void)!touch(rk, link, open, deadline, e);
     }
-    if (!e->kind && conf->in) (void)!touch_positions(rk, link, conf, deadline, e);
+    if (!e->kind && in && (error = touch_positions(rk, group, in, deadline)))
+        failed(link, error, group, dead, died_of, e);
+    deadline = clock_monotonic_us() + ABORT_MS * 1000LL;
     do error = rd_kafka_abort_transaction(rk, left_ms(deadline));
     while (ask_again(error, deadline));
-    if (!error) return e->kind;
-    *broken = true;
-    kafka_again_error(link, &failed, "aborting what stood open", error);
-    if (!e->kind) *e = failed;
+    rd_kafka_poll(rk, 0); /* what it has to say of its connections */
+    if (error) {
+        *dead = true;
+        failed(link, error, "aborting what stood open", dead, died_of, e);
+    } else if (!e->kind && kafka_failed_us(link)) {
+        *dead = true; /* not believed: kafka_txn.c */
+        err_again(e, "the broker was away while what stood open was ended");
+    }
     return e->kind;
 }

@@ -54,19 +54,12 @@ static int left_ms(int64_t deadline) {
 }
 
 static enum err_kind count_partitions(struct reader *r, int wait_ms, int *count, struct err *e) {
-    const struct rd_kafka_metadata *md;
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(r->rk, r->topic, NULL);
-    rd_kafka_resp_err_t code = rd_kafka_metadata(r->rk, 0, topic, &md, wait_ms);
-    rd_kafka_topic_destroy(topic);
-    if (code) return kafka_again(&r->link, e, "asking for a topic", code);
-    code = md->topic_cnt ? md->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    *count = code ? 0 : md->topics[0].partition_cnt;
-    rd_kafka_metadata_destroy(md);
-    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return err_fatal(e, "no topic %s at %.80s: run `darkroom topics create`", r->topic,
-                         r->link.brokers);
-    if (code) return kafka_again(&r->link, e, r->topic, code);
-    return ERR_NONE;
+    rd_kafka_resp_err_t why;
+    if (kafka_partitions(r->rk, &r->link, r->topic, wait_ms, count, &why, e)) return e->kind;
+    if (*count) return ERR_NONE;
+    kafka_no_topic(&r->link, r->topic, why, e);
+    if (why == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) e->kind = ERR_FATAL; /* a stage waits */
+    return e->kind;
 }
 
 static enum err_kind ask_end(struct reader *r, int p, int wait_ms, int64_t *begin, int64_t *end,

@@ -7,9 +7,11 @@
  * dropped, and txn_ready makes them anew. Fenced again and again right after that means that
  * somebody else uses the ids.
  *
- * An end that had to be asked for again because the broker died meanwhile is not believed: a broker
- * that comes up again may say that it is done, and have written no marker (kafka_heal.c). The
- * producers are made anew then as well, and what holds is what the group's positions say afterwards.
+ * An end is not believed while a broker died: one that comes up again may say that it is done, and
+ * have written no marker (kafka_heal.c). The producers are made anew then as well, and what holds is
+ * what the group's positions say afterwards. The same may have become of the last commit, whose
+ * markers were still being written when it was told: where a connection fails soon behind it, nothing
+ * is committed any more that would stand on it.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/bus/kafka_txn.h"
@@ -29,24 +31,29 @@ enum {
     CALL_MS = 2000,
     ROOM_MS = 5000, /* in the sending queue; well inside transaction.timeout.ms */
     FENCED_SOON_MS = 30000,
+    MARKERS_MS = 2000, /* behind a commit, all its markers are written */
 };
 
 enum work { NOTHING, COMMIT, ABORT };
 
 struct lane {
     rd_kafka_t *rk;
-    bool ready; /* initialised */
-    bool clean; /* nothing of an earlier life is open under its id */
+    bool ready;
 };
 
 struct txns {
     const struct bus_conf *conf;
     struct kafka_link *link;
     struct kafka_limits limits;
+    const char **met; /* topics in which nothing of an earlier life is open; in `texts` */
+    size_t met_count;
+    struct arena texts;
     struct lane lanes[LANES];
     int count, turn;
+    bool clean; /* the lanes are ready, and their groups' positions are not held by an earlier life */
     bool begun; /* txn_send was called, and not yet txn_commit or txn_abort */
     int64_t made_ms;
+    int64_t committed_us; /* the last success */
     int fenced_soon;
 
     pthread_t thread;
@@ -94,6 +101,8 @@ static void drop_lanes(struct txns *t) {
         rd_kafka_destroy(l->rk);
         *l = (struct lane){0};
     }
+    t->met_count = 0;
+    arena_reset(&t->texts);
 }
 
 static bool stopping(struct txns *t) {
@@ -103,22 +112,22 @@ static bool stopping(struct txns *t) {
     return stop;
 }
 
+/* *asked (NULL: nobody wants to know): it is asked more than once. */
 static bool ask_again(struct txns *t, rd_kafka_error_t *error, bool *asked) {
     if (!error || !rd_kafka_error_is_retriable(error) || stopping(t)) return false;
     log_debug("kafka: %s; asking again", rd_kafka_error_string(error));
     rd_kafka_error_destroy(error);
-    return *asked = true;
+    if (asked) *asked = true;
+    return true;
 }
 
 static rd_kafka_error_t *send_positions(struct txns *t, rd_kafka_t *rk) {
     rd_kafka_error_t *error;
-    bool asked;
     do error = rd_kafka_send_offsets_to_transaction(rk, t->positions, t->group, CALL_MS);
-    while (ask_again(t, error, &asked));
+    while (ask_again(t, error, NULL));
     return error;
 }
 
-/* *asked: it was asked for more than once. */
 static rd_kafka_error_t *commit(struct txns *t, rd_kafka_t *rk, bool *asked) {
     rd_kafka_error_t *error;
     do error = rd_kafka_commit_transaction(rk, CALL_MS);
@@ -133,6 +142,23 @@ static rd_kafka_error_t *abort_(struct txns *t, rd_kafka_t *rk, bool *asked) {
     return error;
 }
 
+/* Sends what is queued, until it is all acknowledged or given up. */
+static void flush(struct txns *t, rd_kafka_t *rk) {
+    while (rd_kafka_flush(rk, CALL_MS) && !stopping(t)) continue;
+}
+
+/* A broker may have died since the last commit, and with it markers of that or of what comes now. */
+static bool in_doubt(struct txns *t) {
+    for (int i = 0; i < t->count; i++) rd_kafka_poll(t->lanes[i].rk, 0); /* it says so there */
+    return kafka_failed_us(t->link) != 0;
+}
+
+/* A connection that failed when nothing was under way tells of no lost marker. */
+static void forgive_failure(struct txns *t) {
+    int64_t at = in_doubt(t) ? kafka_failed_us(t->link) : 0;
+    if (at && at - t->committed_us > MARKERS_MS * 1000LL) kafka_forget_failure(t->link);
+}
+
 static void *run(void *arg) {
     struct txns *t = arg;
     pthread_mutex_lock(&t->lock);
@@ -144,19 +170,21 @@ static void *run(void *arg) {
         pthread_mutex_unlock(&t->lock);
 
         int64_t start = clock_monotonic_us();
-        unsigned failures = kafka_failures(t->link);
-        bool dead = false, asked = false;
+        bool dead = false, asked = false, doubtful = false;
         rd_kafka_resp_err_t died_of = RD_KAFKA_RESP_ERR_NO_ERROR;
         rd_kafka_error_t *error = NULL;
         struct err why = {0};
+        forgive_failure(t);
         if (work == COMMIT) {
             error = t->positions->cnt ? send_positions(t, rk) : NULL;
-            if (!error) error = commit(t, rk, &asked);
+            if (!error) flush(t, rk);
+            doubtful = !error && in_doubt(t);
+            if (!error && !doubtful) error = commit(t, rk, &asked);
         }
         if (error) {
             rd_kafka_resp_err_t lost = kafka_undelivered(t->link);
             dead = rd_kafka_error_is_fatal(error);
-            died_of = rd_kafka_error_code(error);
+            if (dead) died_of = rd_kafka_error_code(error);
             kafka_again_error(t->link, &why, "the commit", error);
             if (lost) kafka_again_sending(t->link, &why, lost);
         }
@@ -167,7 +195,7 @@ static void *run(void *arg) {
                 rd_kafka_error_destroy(failed);
             }
         }
-        bool doubtful = asked && !dead && kafka_failures(t->link) != failures;
+        doubtful = !dead && (doubtful || asked || in_doubt(t));
         if (doubtful && !why.kind)
             err_again(&why, "the broker was away during a commit: what came of it is looked up");
 
@@ -175,6 +203,7 @@ static void *run(void *arg) {
         t->outcome = work == COMMIT && !error && !doubtful ? TXN_COMMITTED : TXN_ABORTED;
         if (work == COMMIT) t->why = why; /* an abort was asked for, and t->why says why */
         t->us = clock_monotonic_us() - start;
+        if (t->outcome == TXN_COMMITTED) t->committed_us = clock_monotonic_us();
         t->dead = t->dead || dead || doubtful;
         t->died_of = died_of;
         t->work = NOTHING;
@@ -211,6 +240,7 @@ struct txns *txn_open(const struct bus_conf *conf, struct kafka_link *link, stru
 
 struct start {
     pthread_t thread;
+    bool alone; /* there is no thread for it */
     rd_kafka_t *rk;
     int wait_ms;
     rd_kafka_error_t *error;
@@ -222,26 +252,31 @@ static void *start_lane(void *arg) {
     return NULL;
 }
 
-/* Ends what earlier lives of the lanes left open in these topics, and their positions. No transaction
-   is under way. */
-static enum err_kind heal(struct txns *t, const char *const *topics, size_t n, int wait_ms,
-                          struct err *e) {
-    rd_kafka_topic_partition_list_t *open = rd_kafka_topic_partition_list_new(1);
-    enum err_kind kind =
-        heal_find(t->lanes[0].rk, t->link, t->conf, topics, n, wait_ms, open, e);
-    for (int i = 0; i < t->count && !kind; i++) {
-        struct lane *l = &t->lanes[i];
-        kind = heal_end(l->rk, t->link, t->conf, open, wait_ms, &t->dead, e);
-        l->clean = !kind;
-    }
-    rd_kafka_topic_partition_list_destroy(open);
-    return kind;
+static bool has_met(const struct txns *t, const char *topic) {
+    for (size_t i = 0; i < t->met_count; i++)
+        if (!strcmp(t->met[i], topic)) return true;
+    return false;
 }
 
-static bool all_clean(const struct txns *t) {
-    for (int i = 0; i < t->count; i++)
-        if (!t->lanes[i].clean) return false;
-    return true;
+/* Ends what earlier lives of the lanes left open in these topics, and of the positions of `in` (NULL:
+   none). Topics that could be looked at are met. No transaction is under way. */
+static enum err_kind heal(struct txns *t, const char *const *topics, size_t n, const char *in,
+                          int wait_ms, struct err *e) {
+    rd_kafka_topic_partition_list_t *open = rd_kafka_topic_partition_list_new(1);
+    bool *seen = mem_zeroed(n, sizeof *seen);
+    enum err_kind kind =
+        heal_find(t->lanes[0].rk, t->link, t->conf, topics, n, wait_ms, open, seen, e);
+    for (int i = 0; i < t->count && !kind; i++)
+        kind = heal_end(t->lanes[i].rk, t->link, t->conf->group, in, open, wait_ms, &t->dead,
+                        &t->died_of, e);
+    for (size_t i = 0; i < n && !kind; i++) {
+        if (!seen[i] || has_met(t, topics[i])) continue;
+        t->met = mem_resize(t->met, (t->met_count + 1) * sizeof *t->met);
+        t->met[t->met_count++] = arena_text(&t->texts, bytes_of(topics[i]));
+    }
+    rd_kafka_topic_partition_list_destroy(open);
+    free(seen);
+    return kind;
 }
 
 /* The producers died. Again and again, soon after they were made: somebody else takes their ids. */
@@ -261,20 +296,25 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
     snprintf(what, sizeof what, "initialising the producers of %s.%s", t->conf->group,
              t->conf->instance);
     kafka_limits_free(&t->limits); /* it is a new start: they may have changed */
-    if (t->dead) drop_lanes(t);
+    if (t->dead) {
+        drop_lanes(t);
+        t->clean = false;
+    }
     t->dead = false;
+    t->died_of = RD_KAFKA_RESP_ERR_NO_ERROR;
     for (int i = 0; i < t->count; i++)
         if (!t->lanes[i].rk && !(t->lanes[i].rk = make_lane(t, i, e))) return e->kind;
     /* In parallel: after a kill each takes as long as the broker needs to abort what was left open.
      */
     for (int i = 0; i < t->count; i++) {
         starts[i] = (struct start){.rk = t->lanes[i].rk, .wait_ms = wait_ms};
-        if (!t->lanes[i].ready && pthread_create(&starts[i].thread, NULL, start_lane, &starts[i]))
-            return err_fatal(e, "no thread to initialise a producer");
+        if (t->lanes[i].ready) continue;
+        starts[i].alone = pthread_create(&starts[i].thread, NULL, start_lane, &starts[i]);
+        if (starts[i].alone) start_lane(&starts[i]);
     }
     for (int i = 0; i < t->count; i++) {
         if (t->lanes[i].ready) continue;
-        pthread_join(starts[i].thread, NULL);
+        if (!starts[i].alone) pthread_join(starts[i].thread, NULL);
         t->lanes[i].ready = !starts[i].error;
         if (!starts[i].error) continue;
         failed = true;
@@ -282,21 +322,34 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
         t->died_of = rd_kafka_error_code(starts[i].error);
         kafka_again_error(t->link, e, what, starts[i].error);
     }
+    if (!failed && !t->clean) {
+        kafka_forget_failure(t->link); /* of producers that are no more */
+        failed = heal(t, t->conf->out, t->conf->out_count, t->conf->in, wait_ms, e);
+    }
     if (failed) return t->dead ? fenced(t, e) : e->kind;
-    if (!all_clean(t) && heal(t, t->conf->out, t->conf->out_count, wait_ms, e)) return e->kind;
+    t->clean = true;
     t->made_ms = clock_monotonic_us() / 1000;
     return ERR_NONE;
 }
 
-/* The first record to a topic since the producers were ready. One that conf does not name may have been
-   written to by an earlier life all the same: somebody outside named it. */
-static enum err_kind meet_topic(struct txns *t, const rd_kafka_t *rk, const char *topic,
-                                struct err *e) {
-    for (int i = 0; i < t->count; i++)
-        if (t->lanes[i].rk != rk) kafka_learn_topic(t->lanes[i].rk, topic);
-    for (size_t i = 0; i < t->conf->out_count; i++)
-        if (!strcmp(t->conf->out[i], topic)) return ERR_NONE;
-    return heal(t, &topic, 1, CALL_MS, e);
+/* An earlier life may have written to any topic that somebody outside named. */
+static enum err_kind meet_topics(struct txns *t, struct err *e) {
+    const char **strange = NULL;
+    size_t n = 0;
+    err_clear(e);
+    for (size_t i = 0; i < t->limits.count; i++) {
+        struct kafka_limit *l = &t->limits.list[i];
+        if (!l->met && !(l->met = has_met(t, l->topic))) {
+            strange = mem_resize(strange, (n + 1) * sizeof *strange);
+            strange[n++] = l->topic;
+        }
+    }
+    if (n) (void)!heal(t, strange, n, NULL, CALL_MS, e);
+    for (size_t i = 0; i < n && !e->kind; i++)
+        if (!has_met(t, strange[i]))
+            kafka_again(t->link, e, strange[i], RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+    free(strange);
+    return e->kind;
 }
 
 enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struct err *e) {
@@ -304,8 +357,10 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     for (size_t i = 0; i < n; i++) {
         size_t known = t->limits.count;
         if (kafka_check_size(&t->limits, rk, t->link, &out[i], n == 1, e)) return e->kind;
-        if (known < t->limits.count && meet_topic(t, rk, out[i].topic, e)) return e->kind;
+        for (int k = 0; k < t->count && known < t->limits.count; k++)
+            if (t->lanes[k].rk != rk) kafka_learn_topic(t->lanes[k].rk, out[i].topic);
     }
+    if (meet_topics(t, e)) return e->kind;
     (void)kafka_undelivered(t->link);
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) {
@@ -410,6 +465,8 @@ void txn_close(struct txns *t, int wait_ms) {
     if (t->positions) rd_kafka_topic_partition_list_destroy(t->positions);
     if (t->group) rd_kafka_consumer_group_metadata_destroy(t->group);
     drop_lanes(t);
+    free(t->met);
+    arena_free(&t->texts);
     kafka_limits_free(&t->limits);
     pthread_cond_destroy(&t->changed);
     pthread_mutex_destroy(&t->lock);

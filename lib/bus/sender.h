@@ -9,8 +9,9 @@
 
 struct sender;
 
-/* The name is <group>.<instance>; out (out_count) are the topics that it sends to as a rule. All are
-   copied. Nothing is contacted yet. NULL with ERR_FATAL. */
+/* The name is <group>.<instance>; out (out_count) are the topics that it sends to as a rule: what an
+   earlier life left open in them is ended by sender_ready. All are copied. Nothing is contacted yet.
+   NULL with ERR_FATAL. */
 struct sender *sender_open(const struct bus_property *properties, size_t n, const char *group,
                            const char *instance, const char *const *out, size_t out_count,
                            struct err *e);
