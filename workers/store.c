@@ -74,15 +74,14 @@ static enum err_kind announce(void *ctx, const struct image_put *put, struct err
     hash_hex(&put->pixels, HASH_LEN, pixels);
     buf_clear(json);
     stored_encode(
-        &(struct stored){
-            .id = row->id,
-            .source = row->source,
-            .row = bytes_of(put->name),
-            .revision = put->revision,
-            .model = row->model,
-            .label = row->label,
-            .pixels = bytes_of(pixels),
-            .split = images_split(put->name, specs_of(specs, row->model)->eval_share)},
+        &(struct stored){.id = row->id,
+                         .source = row->source,
+                         .row = bytes_of(put->name),
+                         .revision = put->revision,
+                         .model = row->model,
+                         .label = row->label,
+                         .pixels = bytes_of(pixels),
+                         .split = images_split(put->name, specs_of(specs, row->model)->eval_share)},
         json);
     struct event ev = {.id = row->id,
                        .source = row->source,

@@ -40,8 +40,9 @@ struct bus_conf {
         *instance;     /* tells this process from others of its group, the same after a restart */
     const char *in;    /* topic to consume */
     const char *watch; /* topic to follow without a group, or NULL */
-    const char *const *out; /* the topics that records are handed over to as a rule: exactly once, what
-                               an earlier life left open in them is ended before anything is read */
+    /* The topics that records are handed over to as a rule: with BUS_EXACTLY_ONCE, what an earlier
+       life left open in them is ended before anything is read. */
+    const char *const *out;
     size_t out_count;
     enum bus_delivery delivery;
     int lanes;           /* producers in turn, 1 or 2 */

@@ -513,8 +513,7 @@ static size_t find_limit(rd_kafka_event_t *event, rd_kafka_resp_err_t *code) {
 }
 
 enum err_kind kafka_partitions(rd_kafka_t *rk, struct kafka_link *link, const char *topic,
-                               int wait_ms, int *count, rd_kafka_resp_err_t *why,
-                               struct err *e) {
+                               int wait_ms, int *count, rd_kafka_resp_err_t *why, struct err *e) {
     const struct rd_kafka_metadata *md;
     *count = 0;
     *why = RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION;
@@ -580,9 +579,8 @@ enum err_kind kafka_check_size(struct kafka_limits *limits, rd_kafka_t *rk, stru
         if (ask_limit(rk, link, r->topic, &bytes, e)) return e->kind;
         kafka_learn_topic(rk, r->topic);
         limits->list = mem_resize(limits->list, (i + 1) * sizeof *limits->list);
-        limits->list[i] =
-            (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)), bytes < ours ? bytes : ours,
-                                 false};
+        limits->list[i] = (struct kafka_limit){mem_copy(r->topic, strlen(r->topic)),
+                                               bytes < ours ? bytes : ours, false};
         limits->count++;
     }
     if (batch_size(r) > limits->list[i].bytes)

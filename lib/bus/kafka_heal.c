@@ -2,24 +2,24 @@
  * kafka_heal.c: transactions that nobody would ever end.
  *
  * A broker that comes up again knows its partitions for a moment without a leader. A transaction
- * that its coordinator ends in that moment (it timed out, or was being ended when the broker died) is
- * closed without its markers: "these partitions are likely deleted already" (KAFKA-20734, in Kafka
- * 4.3.1). For the coordinator the id is free, and initialising the producer finds nothing to abort.
- * But its records and positions stand open for ever: readers of the partitions wait behind them, and
- * stable positions are not to be had. Worse, a marker names the producer and not the transaction: the
- * next commit of the same id would commit the old records and positions too, though they were given up
- * and done again.
+ * that its coordinator ends in that moment (it timed out, or was being ended when the broker died)
+ * is closed without its markers: "these partitions are likely deleted already" (KAFKA-20734, in
+ * Kafka 4.3.1). For the coordinator the id is free, and initialising the producer finds nothing to
+ * abort. But its records and positions stand open for ever: readers of the partitions wait behind
+ * them, and stable positions are not to be had. Worse, a marker names the producer and not the
+ * transaction: the next commit of the same id would commit the old records and positions too,
+ * though they were given up and done again.
  *
  * So the first transaction of every life of a producer touches all that the life before may have
- * left, and is aborted; nothing is committed before. Its marker closes the old transaction as well: a
- * partition of the log has one open transaction a producer id, and the group's coordinator drops
- * all pending positions of the id, whichever partition they are of. In output topics only those
- * partitions are touched in which something is open, or every start of a worker would give the stages
- * behind it something to read. A topic that cannot be looked at yet is looked at before the first
- * record goes there.
+ * left, and is aborted; nothing is committed before. Its marker closes the old transaction as
+ * well: a partition of the log has one open transaction a producer id, and the group's coordinator
+ * drops all pending positions of the id, whichever partition they are of. In output topics only
+ * those partitions are touched in which something is open, or every start of a worker would give
+ * the stages behind it something to read. A topic that cannot be looked at yet is looked at before
+ * the first record goes there.
  *
- * What this cannot mend: a broker that dies between the markers of one transaction, and then loses the
- * rest of them, leaves it committed in one partition and open in another.
+ * What this cannot mend: a broker that dies between the markers of one transaction, and then loses
+ * the rest of them, leaves it committed in one partition and open in another.
  */
 #include "lib/bus/kafka_heal.h"
 
@@ -53,7 +53,8 @@ static enum err_kind ask_ends(rd_kafka_t *rk, struct kafka_link *link,
     rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(rk, list, left_ms(deadline));
     if (code) return kafka_again(link, e, "asking for the ends of topics", code);
     for (int i = 0; i < list->cnt; i++)
-        if (list->elems[i].err) return kafka_again(link, e, list->elems[i].topic, list->elems[i].err);
+        if (list->elems[i].err)
+            return kafka_again(link, e, list->elems[i].topic, list->elems[i].err);
     return ERR_NONE;
 }
 
@@ -103,10 +104,10 @@ static enum err_kind touch(rd_kafka_t *rk, struct kafka_link *link,
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
     (void)kafka_undelivered(link);
     for (int i = 0; i < open->cnt && !code; i++)
-        code = rd_kafka_producev(
-            rk, RD_KAFKA_V_TOPIC(open->elems[i].topic),
-            RD_KAFKA_V_PARTITION(open->elems[i].partition), RD_KAFKA_V_KEY("-", 1),
-            RD_KAFKA_V_VALUE("", 0), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+        code = rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(open->elems[i].topic),
+                                 RD_KAFKA_V_PARTITION(open->elems[i].partition),
+                                 RD_KAFKA_V_KEY("-", 1), RD_KAFKA_V_VALUE("", 0),
+                                 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (!code) code = rd_kafka_flush(rk, left_ms(deadline));
     if (!code) code = kafka_undelivered(link);
     return code ? kafka_again_sending(link, e, code) : ERR_NONE;
@@ -151,9 +152,10 @@ enum err_kind heal_end(rd_kafka_t *rk, struct kafka_link *link, const char *grou
         return e->kind;
     }
     if (open->cnt) {
-        log_info("kafka: transactions stand open in %d partitions; if an earlier life of %s left one, "
-                 "it ends now",
-                 open->cnt, group);
+        log_info(
+            "kafka: transactions stand open in %d partitions; if an earlier life of %s left one, "
+            "it ends now",
+            open->cnt, group);
         (void)!touch(rk, link, open, deadline, e);
     }
     if (!e->kind && in && (error = touch_positions(rk, group, in, deadline)))

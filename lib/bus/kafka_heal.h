@@ -14,7 +14,8 @@
  */
 enum err_kind heal_find(rd_kafka_t *rk, struct kafka_link *link, const struct bus_conf *conf,
                         const char *const *topics, size_t n, int wait_ms,
-                        rd_kafka_topic_partition_list_t *open, bool *seen, struct err *e) MUST_CHECK;
+                        rd_kafka_topic_partition_list_t *open, bool *seen,
+                        struct err *e) MUST_CHECK;
 
 /*
  * A transaction that touches the partitions and the positions of the group that reads `in` (NULL:

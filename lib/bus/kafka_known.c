@@ -17,8 +17,8 @@ void known_forget(struct known *t) {
     *t = (struct known){0};
 }
 
-enum err_kind known_ask(struct known *t, rd_kafka_t *rk, struct kafka_link *link,
-                        const char *topic, bool *exists, struct err *e) {
+enum err_kind known_ask(struct known *t, rd_kafka_t *rk, struct kafka_link *link, const char *topic,
+                        bool *exists, struct err *e) {
     struct known_topic *k = t->list;
     size_t i = 0;
     int partitions;
@@ -30,7 +30,8 @@ enum err_kind known_ask(struct known *t, rd_kafka_t *rk, struct kafka_link *link
         return ERR_NONE;
     }
     if (kafka_partitions(rk, link, topic, CALL_MS, &partitions, &why, e)) return e->kind;
-    *exists = partitions > 0 && !why; /* with a partition that is away, an answer could wait for ever */
+    /* With a partition that is away, an answer could wait for ever. */
+    *exists = partitions > 0 && !why;
     if (i == KNOWN_TOPICS) {
         i = t->next++ % KNOWN_TOPICS;
         free(k[i].name);

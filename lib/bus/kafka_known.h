@@ -21,8 +21,8 @@ struct known {
 
 /* *exists: the topic is there and takes our records. What is there is remembered until
    known_forget, what is not for some seconds. ERR_AGAIN: the broker does not answer. */
-enum err_kind known_ask(struct known *t, rd_kafka_t *rk, struct kafka_link *link,
-                        const char *topic, bool *exists, struct err *e) MUST_CHECK;
+enum err_kind known_ask(struct known *t, rd_kafka_t *rk, struct kafka_link *link, const char *topic,
+                        bool *exists, struct err *e) MUST_CHECK;
 void known_forget(struct known *t);
 
 #endif

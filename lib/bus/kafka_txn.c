@@ -50,7 +50,7 @@ struct txns {
     struct arena texts;
     struct lane lanes[LANES];
     int count, turn;
-    bool clean; /* the lanes are ready, and their groups' positions are not held by an earlier life */
+    bool clean; /* the lanes are ready, and no earlier life holds the group's positions */
     bool begun; /* txn_send was called, and not yet txn_commit or txn_abort */
     int64_t made_ms;
     int64_t committed_us; /* the last success */

@@ -60,7 +60,8 @@ void show_padded(struct buf *out, struct bytes text, size_t width) {
 
 const char *show_count(int64_t n, char out[32]) {
     char digits[24];
-    int len = snprintf(digits, sizeof digits, "%llu", n < 0 ? 0 - (unsigned long long)n : (unsigned long long)n);
+    int len = snprintf(digits, sizeof digits, "%llu",
+                       n < 0 ? 0 - (unsigned long long)n : (unsigned long long)n);
     char *p = out;
     if (n < 0) *p++ = '-';
     for (int i = 0; i < len; i++) {
@@ -153,13 +154,15 @@ void table_end(struct table *t) {
 void csv_field(struct buf *out, struct bytes text) {
     const char *p = text.data;
     bool quote = text.len && (strchr("=+-@\t ", p[0]) || p[text.len - 1] == ' ');
-    for (size_t i = 0; i < text.len && !quote; i++) quote = p[i] == ',' || p[i] == '"' || p[i] == '\r' || p[i] == '\n';
+    for (size_t i = 0; i < text.len && !quote; i++)
+        quote = p[i] == ',' || p[i] == '"' || p[i] == '\r' || p[i] == '\n';
     if (!quote) {
         buf_add(out, p, text.len);
         return;
     }
     buf_add(out, "\"", 1);
-    for (size_t i = 0; i < text.len; i++) buf_add(out, p[i] == '"' ? "\"\"" : p + i, p[i] == '"' ? 2 : 1);
+    for (size_t i = 0; i < text.len; i++)
+        buf_add(out, p[i] == '"' ? "\"\"" : p + i, p[i] == '"' ? 2 : 1);
     buf_add(out, "\"", 1);
 }
 
@@ -185,7 +188,8 @@ void progress_begin(const char *what, int64_t total) {
 
 void progress_at(int64_t done, int64_t bytes) {
     int64_t now = clock_monotonic_us();
-    if (!line.what || now - line.last_us < (line.terminal ? TERMINAL_EVERY_US : PLAIN_EVERY_US)) return;
+    if (!line.what || now - line.last_us < (line.terminal ? TERMINAL_EVERY_US : PLAIN_EVERY_US))
+        return;
     line.last_us = now;
     char count[32], of[32], size[32], rate[32], bar[BAR + 4] = "";
     if (line.terminal && line.total > 0) {
