@@ -406,8 +406,10 @@ static void judge_deployed(const struct world_view *v, struct report *r,
         if (judged[k] != last[k])
             report_wrong(r, "%s: version %lld is the last, and %lld was judged", model_names[k],
                          (long long)last[k], (long long)judged[k]);
+    /* 0: what was judged has seen no image, since they lost their labels meanwhile. */
     for (int k = 0; k < MODELS; k++)
-        if (last_served(k)) artifact(v, r, last_served(k)->artifact, "the version that serves");
+        if (last_served(k) && last_served(k)->version)
+            artifact(v, r, last_served(k)->artifact, "the version that serves");
 }
 
 /* The first that may have answered: whoever began to run when one served can answer with it. */
