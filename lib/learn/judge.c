@@ -126,7 +126,8 @@ static void decide(const struct deployed *served, const struct trained *challeng
     if (!challenger->images) {
         out->promoted = false;
         out->why = bytes_of(arena_printf(
-            a, "version %lld has seen no image: those of its batches are gone from Redis", n));
+            a, "version %lld has seen no image: those of its batches are gone, or corrected since",
+            n));
     } else if (!was) {
         out->why = bytes_of(arena_printf(a, "version %lld is the first", n));
     } else if (!old->net) {
