@@ -35,7 +35,8 @@ enum {
     COMMIT_MS = 10000, /* a commit that is waited for */
     REVOKE_MS = 2000,  /* the same, while the group waits for us */
     CLOSE_MS = 3000,
-    BEYOND_MS = 10000, /* a position beyond the end is not believed before */
+    UNSTABLE_MS = 30000, /* longer than a transaction can last */
+    BEYOND_MS = 10000,   /* a position beyond the end is not believed before */
     ALIVE_EVERY_MS = 50,
     ALIVE_AFTER_MS = 300, /* without a poll: before that bus_alive has nothing to do */
     IDLE_MS = 100, /* since the last hand-over, before end-of-partition positions are committed */
@@ -87,7 +88,8 @@ struct kbus {
     bool committing; /* at least once: positions are under way */
     int64_t commit_started_us, poll_ms, served_ms, handed_ms;
     int64_t woken_ms;
-    int64_t open_ms; /* when a poll last had room for more */
+    int64_t unstable_ms; /* since when positions are asked for in vain; 0: they are not */
+    int64_t open_ms;     /* when a poll last had room for more */
     uint64_t commits, aborts, gaps;
     int64_t commit_us;
     struct err failed;  /* why a rewind is wanted */
@@ -389,7 +391,16 @@ static enum err_kind ask_positions(struct kbus *b, rd_kafka_topic_partition_list
      */
     rd_kafka_resp_err_t code = rd_kafka_committed(b->rk, list, CALL_MS);
     for (int i = 0; i < list->cnt && !code; i++) code = list->elems[i].err;
-    return code ? kafka_again(&b->link, e, "asking for committed positions", code) : ERR_NONE;
+    int64_t now = now_ms();
+    if (!code || kafka_is_down(&b->link)) b->unstable_ms = 0;
+    if (!code) return ERR_NONE;
+    if (!b->unstable_ms) b->unstable_ms = now;
+    /* No transaction lasts so long: it is one that nobody will end, and it may be our own. */
+    if (b->txns && now - b->unstable_ms >= UNSTABLE_MS) {
+        txn_distrust(b->txns);
+        b->unstable_ms = 0;
+    }
+    return kafka_again(&b->link, e, "asking for committed positions", code);
 }
 
 /* The committed position lies beyond the end: a new leader may not know yet how far the log goes.
@@ -697,6 +708,10 @@ static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, st
         return want_rewind(
             b, (kafka_again(&b->link, e, "polling", RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN), e));
     if (!b->polled.count && b->refused.kind && is_refused(b, e)) return want_rewind(b, e);
+    if (!b->polled.count && b->txns && txn_in_doubt(b->txns)) {
+        err_again(e, "the broker was away behind a commit: what came of it is looked up");
+        return want_rewind(b, e);
+    }
     *r = (struct records){b->polled.records, b->polled.count, b->polled_bytes, is_full(b, l),
                           b->generation};
     return ERR_NONE;

@@ -159,6 +159,16 @@ static void forgive_failure(struct txns *t) {
     if (at && at - t->committed_us > MARKERS_MS * 1000LL) kafka_forget_failure(t->link);
 }
 
+bool txn_in_doubt(struct txns *t) {
+    if (t->busy || !t->clean) return false; /* it is asked then anyway */
+    forgive_failure(t);
+    return kafka_failed_us(t->link) != 0;
+}
+
+void txn_distrust(struct txns *t) {
+    t->dead = true;
+}
+
 static void *run(void *arg) {
     struct txns *t = arg;
     pthread_mutex_lock(&t->lock);
@@ -296,6 +306,7 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
     snprintf(what, sizeof what, "initialising the producers of %s.%s", t->conf->group,
              t->conf->instance);
     kafka_limits_free(&t->limits); /* it is a new start: they may have changed */
+    if (t->clean && txn_in_doubt(t)) t->dead = true;
     if (t->dead) {
         drop_lanes(t);
         t->clean = false;

@@ -26,6 +26,10 @@ void txn_commit(struct txns *t, rd_kafka_topic_partition_list_t *positions,
                 rd_kafka_consumer_group_metadata_t *group);
 void txn_abort(struct txns *t);      /* what txn_send began: goes to the thread too */
 bool txn_busy(const struct txns *t); /* an outcome is to be fetched */
+/* What was told of the last commit may not be so: a broker died right behind it. txn_ready makes the
+   producers anew then, and ends what stands open. */
+bool txn_in_doubt(struct txns *t);
+void txn_distrust(struct txns *t); /* the same, whatever is known; nothing is under way */
 
 enum txn_outcome { TXN_BUSY, TXN_COMMITTED, TXN_ABORTED };
 /*
