@@ -394,6 +394,8 @@ static void judge_deployed(const struct world_view *v, struct report *r,
             return;
         }
         judged[model] = m.judged;
+        if (!m.version && !strstr(text(m.why), "has seen no image"))
+            report_wrong(r, "nothing serves of %s, and it is said: %s", text(m.model), text(m.why));
         judge_judgement(r, &m, last_served(model));
         struct serving *now = &served[served_count++];
         *now = (struct serving){model, m.version, m.artifact, INT64_MAX};
