@@ -20,12 +20,11 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Depth and names that come twice. Few members: every pair; many: sorted. */
-static bool well_formed(const cJSON *v, int depth) {
-    if (depth > JSON_DEPTH) return false;
+/* Whether no name comes twice. Few members: every pair; many: sorted. */
+static bool names_differ(const cJSON *v) {
     size_t n = 0;
     for (const cJSON *c = v->child; c; c = c->next, n++)
-        if (!well_formed(c, depth + 1)) return false;
+        if (!names_differ(c)) return false;
     if (!cJSON_IsObject(v) || n < 2) return true;
     if (n <= 16) {
         for (const cJSON *a = v->child; a; a = a->next)
@@ -108,7 +107,7 @@ struct json *json_parse(struct bytes text, struct err *e) {
     while (end < limit && (*end == ' ' || *end == '\n' || *end == '\r' || *end == '\t')) end++;
     if (end != limit)
         err_bad(e, REASON_BAD_MESSAGE, "%zu bytes behind the JSON value", (size_t)(limit - end));
-    else if (!well_formed(root, 1))
+    else if (!names_differ(root))
         err_bad(e, REASON_BAD_MESSAGE, "JSON with a name that comes twice in one object");
     else
         return (struct json *)(void *)root;

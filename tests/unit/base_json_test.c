@@ -74,6 +74,7 @@ static void depth(void **state) {
     for (int n = JSON_DEPTH - 1; n <= JSON_DEPTH + 1; n++) {
         struct buf b = {0};
         for (int i = 0; i < n; i++) buf_add_text(&b, "[");
+        buf_add_text(&b, "1"); /* a value is no level */
         for (int i = 0; i < n; i++) buf_add_text(&b, "]");
         struct json *root = json_parse(buf_bytes(&b), &e);
         assert_int_equal(root != NULL, n <= JSON_DEPTH);
