@@ -45,6 +45,8 @@ enum {
     SERVE_MAX = 1000,
     WAKE_EVERY_MS = 20, /* the client's fetcher */
     REFUSED_MS = 2000,  /* for a first sign that we may read again */
+    JOIN_MS = 15000,    /* in the group, with a broker that answers all else */
+    JOIN_ASK_MS = 2000, /* how often it is asked meanwhile */
 };
 
 struct share {
@@ -72,6 +74,7 @@ struct kbus {
     bool started, closing;
 
     bool joined;
+    int64_t answers_ms, asked_ms; /* while it is not: since when the broker answers; last asked */
     rd_kafka_topic_partition_list_t *assigned; /* by the group */
     rd_kafka_consumer_group_metadata_t *group; /* of this assignment */
     bool placed;                               /* positions are known, and being read from */
@@ -521,6 +524,34 @@ static enum err_kind start(struct kbus *b, struct err *e) {
     return ERR_NONE;
 }
 
+/*
+ * A coordinator that loads its groups anew, as 4.3 does after a crash when it finds itself out of
+ * step with its log, never answers who waits to join; the client waits for that answer as long as
+ * max.poll.interval.ms. So where a broker answers everything else but that, the process begins
+ * anew: the client has no other way to ask again.
+ */
+static enum err_kind watch_join(struct kbus *b, struct err *e) {
+    int64_t now = now_ms(), silent = now - b->asked_ms;
+    if (b->joined || b->refused.kind) {
+        b->answers_ms = 0;
+        b->asked_ms = now;
+        return ERR_NONE;
+    }
+    if (silent < JOIN_ASK_MS) return ERR_NONE;
+    b->asked_ms = now;
+    if (find_topic(b, e)) {
+        b->answers_ms = 0;
+        return e->kind;
+    }
+    if (!b->answers_ms || silent > 2 * (JOIN_ASK_MS + CALL_MS)) /* somebody had stopped us */
+        b->answers_ms = now;
+    if (now - b->answers_ms < JOIN_MS) return ERR_NONE;
+    return err_fatal(e,
+                     "Kafka's group %.120s has not let us in for %d s, though the broker answers: "
+                     "beginning anew",
+                     b->conf.group, JOIN_MS / 1000);
+}
+
 /* Records. */
 
 static void on_message_error(struct kbus *b, const rd_kafka_message_t *m) {
@@ -686,7 +717,7 @@ static enum err_kind kafka_poll(struct bus *base, const struct bus_limits *l, st
         *e = b->failed;
         return e->kind;
     }
-    if (start(b, e) || place(b, e)) return e->kind;
+    if (start(b, e) || watch_join(b, e) || place(b, e)) return e->kind;
     give_waiting(b, l);
     if (!is_full(b, l)) {
         if (b->parked && read_from_next(b, e)) return want_rewind(b, e);
