@@ -8,6 +8,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/learn/pupil.h"
+#include "lib/learn/recipe.h"
 #include "lib/learn/study.h"
 
 #include <stdio.h>
@@ -65,6 +66,7 @@ struct fresh {
 struct look {
     const int64_t *revisions; /* that the manifest names */
     unsigned char *good;      /* the store has the row as the manifest says */
+    struct content *contents; /* of those */
     int64_t missing;
 };
 
@@ -76,14 +78,18 @@ static enum err_kind look_at(void *ctx, size_t i, const struct image_row *row, i
     (void)e;
     k->missing += !row;
     k->good[i] = row && revision == k->revisions[i];
+    if (k->good[i]) k->contents[i] = content_of(revision, row->pixels, row->label);
     return ERR_NONE;
 }
 
+/* The training rows from `from` on are the batch's. */
 static enum err_kind save_batch(struct learner *l, const struct manifest *m, struct fresh *f,
-                                size_t from, struct err *e) {
-    struct lineage_batch b = {.images = (int64_t)m->image_count};
+                                size_t from, struct bytes contents, struct err *e) {
+    struct lineage_batch b = {
+        .images = (int64_t)m->image_count, .partition = m->partition, .offset = m->offset};
     snprintf(b.id, sizeof b.id, "%.*s", (int)m->batch.len, (const char *)m->batch.data);
-    if (registry_put_artifact(l->registry, rows_pack(&f->train, from, f->train.count), b.rows, e))
+    if (registry_put_artifact(l->registry, rows_pack(&f->train, from, f->train.count), b.rows, e) ||
+        registry_put_artifact(l->registry, contents, b.contents, e))
         return e->kind;
     lineage_add_batch(&f->lineage, &b);
     return ERR_NONE;
@@ -94,7 +100,10 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
     size_t from = f->train.count;
     char(*names)[ROW_HEX + 1] = mem_alloc(m->image_count * sizeof *names);
     int64_t *revisions = mem_alloc(m->image_count * sizeof *revisions);
-    struct look k = {.revisions = revisions, .good = mem_zeroed(m->image_count, 1)};
+    struct look k = {.revisions = revisions,
+                     .good = mem_zeroed(m->image_count, 1),
+                     .contents = mem_alloc(m->image_count * sizeof *k.contents)};
+    struct buf contents = {0};
     for (size_t i = 0; i < m->image_count; i++) {
         snprintf(names[i], sizeof *names, "%.*s", ROW_HEX, (const char *)m->images[i].row.data);
         revisions[i] = m->images[i].revision;
@@ -104,21 +113,25 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
         for (size_t i = 0; i < m->image_count; i++) {
             if (!k.good[i]) continue;
             pupil_meet_label(p, m->images[i].label);
-            if (m->images[i].split == SPLIT_EVAL)
-                rows_hold_out(&p->held, names[i], (size_t)spec->eval_most);
-            else
-                rows_add(&f->train, names[i]);
             f->images++;
+            if (m->images[i].split == SPLIT_EVAL) {
+                rows_hold_out(&p->held, names[i], (size_t)spec->eval_most);
+                continue;
+            }
+            rows_add(&f->train, names[i]);
+            buf_add(&contents, &k.contents[i], sizeof k.contents[i]);
         }
         /* A model begins with the labels that it was promised, even if every image is gone. */
         for (size_t i = 0; !p->model.label_count && i < m->image_count; i++)
             pupil_meet_label(p, m->images[i].label);
         f->missing += k.missing;
-        (void)!save_batch(l, m, f, from, e);
+        (void)!save_batch(l, m, f, from, buf_bytes(&contents), e);
     }
     free(names);
     free(revisions);
     free(k.good);
+    free(k.contents);
+    buf_free(&contents);
     return e->kind;
 }
 
@@ -143,6 +156,19 @@ static enum err_kind measure(struct learner *l, struct pupil *p, const struct ro
     return e->kind;
 }
 
+/* What it takes to make the version again, beside its parent and batches. */
+static enum err_kind save_recipe(struct learner *l, const struct course *c, size_t rows,
+                                 struct lineage *to, struct err *e) {
+    struct buf recipe = {0}, gone = {0};
+    recipe_encode(c->spec, c->threads, &recipe);
+    places_pack(c->gone, rows, &gone);
+    if (!registry_put_artifact(l->registry, buf_bytes(&recipe), to->recipe, e) && gone.len)
+        (void)!registry_put_artifact(l->registry, buf_bytes(&gone), to->gone, e);
+    buf_free(&recipe);
+    buf_free(&gone);
+    return e->kind;
+}
+
 static enum err_kind next_version(struct learner *l, struct pupil *p, const struct spec *spec,
                                   struct fresh *f, const struct alive *alive, struct arena *a,
                                   struct trained *out, struct err *e) {
@@ -158,15 +184,19 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
         &wanted, (int)spec->height, (int)spec->width, (int)spec->channels);
     if (pupil_grow(p, &wanted, &anew, e)) goto done;
     model_set_note(&p->model, "alpha", spec->alpha ? "black" : "white");
-    if (study(&c, p, alive, e) || measure(l, p, &f->train, &c, alive, out, e)) goto done;
+    if (study(&c, p, alive, e) || measure(l, p, &f->train, &c, alive, out, e) ||
+        save_recipe(l, &c, p->rows.count, &f->lineage, e))
+        goto done;
     out->presentations += c.presentations;
     out->labels = p->model.label_count;
     out->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
     rows_drop(&p->rows, c.gone);
     if (rows_unpack(&p->rows, rows_pack(&f->train, 0, f->train.count), e) ||
-        pupil_save(p, l->registry, &f->lineage, a, out, e) || registry_publish(l->registry, out, e))
+        pupil_save(p, l->registry, &f->lineage, a, out, e))
         goto done;
-    pupil_published(p, l->registry, &f->lineage, out);
+    const struct bytes state[] = {bytes_of(f->lineage.weights), bytes_of(f->lineage.momentum)};
+    if (registry_publish(l->registry, out, state, 2, e)) goto done;
+    pupil_published(p, out);
 done:
     free(c.gone);
     return e->kind;

@@ -121,6 +121,7 @@ static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int6
     const struct net_spec *net = net_spec(r->pupil->model.net);
     (void)revision, (void)e;
     if (!row && pg->old[i] != NONE) r->course->gone[pg->old[i]] = 1;
+    if (r->course->used && pg->old[i] != NONE) r->course->used[pg->old[i]] = 1;
     int label = row && row->label.data ? label_index(&r->pupil->model, row->label) : -1;
     if (label < 0 || row->height != net->height || row->width != net->width ||
         row->channels != net->channels)

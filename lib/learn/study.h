@@ -16,6 +16,7 @@ struct course {
     int threads;              /* of the arithmetic; with more than one the next images are read and
                                  changed in a thread of their own meanwhile */
     unsigned char *gone; /* (pupil->rows.count), gets 1 for an old row that is no more; zeros */
+    unsigned char *used; /* (pupil->rows.count), gets 1 for an old row that was seen; or NULL */
     /* answers */
     int64_t steps, presentations;
     double loss; /* mean over the steps */

@@ -325,11 +325,11 @@ static void a_late_trainer_publishes_nothing(void **state) {
     struct manifest m[] = {batch_of(0, 60, 2, false), batch_of(100, 60, 2, false)};
     struct learner *l = learner_open(registry, images, 1);
     struct trained one = learn(l, &spec, &m[0], 1), head;
-    assert_int_equal(registry_publish(registry, &one, &err), ERR_NONE); /* the same again is fine */
+    assert_int_equal(registry_publish(registry, &one, NULL, 0, &err), ERR_NONE); /* the same again is fine */
     struct trained late = one;
     late.batches = &m[1].batch;
     late.lineage = one.artifact; /* another message for the same step */
-    assert_int_equal(registry_publish(registry, &late, &err), ERR_AGAIN);
+    assert_int_equal(registry_publish(registry, &late, NULL, 0, &err), ERR_AGAIN);
     err_clear(&err);
     assert_int_equal(registry_head(registry, BYTES("m"), &arena, &head, &err), ERR_NONE);
     assert_true(bytes_equal(head.lineage, one.lineage));
@@ -337,7 +337,7 @@ static void a_late_trainer_publishes_nothing(void **state) {
     struct trained again = one;
     again.version = one.version + 1;
     again.parent = one.version;
-    assert_int_equal(registry_publish(registry, &again, &err), ERR_AGAIN);
+    assert_int_equal(registry_publish(registry, &again, NULL, 0, &err), ERR_AGAIN);
     learner_close(l);
 }
 
