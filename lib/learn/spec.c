@@ -20,7 +20,7 @@ const struct setting spec_settings[] = {
     {"network", SETTING_CHOICE, AT(network), "auto", "which ready network learns; auto chooses by the input", "auto|mlp|cnn", 0, 0, 0},
     {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1, 4096, 0},
     {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s", "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
-    {"train.passes", SETTING_REAL, AT(passes), "8", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
+    {"train.passes", SETTING_REAL, AT(passes), "8.5", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
     {"train.minibatch", SETTING_INT, AT(minibatch), "128", "images in a step", NULL, 1, 4096, 0},
     {"train.rate", SETTING_REAL, AT(rate), "0.05", "learning rate", NULL, 1e-6, 10, 0},
     {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum", NULL, 0, 0.999, 0},
@@ -52,7 +52,7 @@ int spec_network(const struct spec *s) {
 struct augment spec_augment(const struct spec *s) {
     static const struct augment sets[] = {
         [AUGMENT_CHARACTERS] =
-            {.rotate = 11, .scale = 0.12, .shear = 0.15, .shift = 0.09, .elastic = 0.04},
+            {.rotate = 11, .scale = 0.12, .shear = 0.15, .shift = 0.09, .elastic = 0.015},
         [AUGMENT_PHOTOS] =
             {.rotate = 5, .scale = 0.1, .shift = 0.06, .flip = 0.5, .crop = 0.15, .color = 0.2},
         [AUGMENT_NONE] = {0},
