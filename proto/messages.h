@@ -42,6 +42,7 @@ struct manifest {
     struct bytes model;
     struct manifest_image *images;
     size_t image_count;
+    int64_t partition, offset; /* of its record: the reader's, not in the message */
 };
 void manifest_encode(const struct manifest *m, struct buf *out);
 enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifest *m,

@@ -117,10 +117,13 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     struct bytes *models = arena_alloc(a, n * sizeof *models);
     size_t count = 0, model_count = 0;
     for (size_t i = 0; i < n; i++) {
-        if (manifest_decode(in[i].value, a, &list[count], e))
+        if (manifest_decode(in[i].value, a, &list[count], e)) {
             out_dead_letter(out, &in[i], e);
-        else
-            bytes_enter(models, &model_count, list[count++].model);
+            continue;
+        }
+        list[count].partition = in[i].partition;
+        list[count].offset = in[i].offset;
+        bytes_enter(models, &model_count, list[count++].model);
     }
     for (size_t k = 0; k < model_count; k++) {
         size_t same = 0;

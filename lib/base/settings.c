@@ -152,6 +152,24 @@ static const char *take_secret(char *argument) {
     return copy;
 }
 
+void settings_get(const struct setting *s, const void *from, char *text, size_t size) {
+    const char *at = (const char *)from + s->offset;
+    const char *word = s->allowed;
+    switch (s->type) {
+    case SETTING_CHOICE:
+        for (int i = *(const int *)at; i > 0; i--) word = strchr(word, '|') + 1;
+        snprintf(text, size, "%.*s", (int)strcspn(word, "|"), word);
+        break;
+    case SETTING_BOOL: snprintf(text, size, "%s", *(const bool *)at ? "true" : "false"); break;
+    case SETTING_INT:
+    case SETTING_SIZE: snprintf(text, size, "%lld", (long long)*(const int64_t *)at); break;
+    case SETTING_TIME: snprintf(text, size, "%lldms", (long long)*(const int64_t *)at); break;
+    case SETTING_REAL: snprintf(text, size, "%.17g", *(const double *)at); break;
+    case SETTING_TEXT:
+    case SETTING_SECRET: *text = 0; break;
+    }
+}
+
 static enum err_kind from_environment(const struct setting *s, void *into, struct err *e) {
     char name[80], file_name[96];
     variable_name(s, name, sizeof name);

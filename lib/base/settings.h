@@ -54,6 +54,9 @@ enum err_kind settings_read(const struct settings_use *uses, int argc, char **ar
 enum err_kind settings_put(const struct setting *s, void *into, const char *text, const char *from,
                            struct err *e) MUST_CHECK;
 
+/* A value as settings_put takes it; not of a text or a secret. */
+void settings_get(const struct setting *s, const void *from, char *text, size_t size);
+
 /* Lines for --help, one a setting: flag, sentence, environment variable, preset. */
 void settings_help(const struct setting *table, struct buf *out);
 /* Rows of a Markdown table: | variable | flag | preset | what | */

@@ -10,6 +10,7 @@
 #include "lib/bus/admin.h"
 #include "lib/client/show.h"
 #include "lib/learn/images.h"
+#include "lib/nn/matmul.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -19,7 +20,7 @@
 
 static const struct command *const commands[] = {
     &command_publish,      &command_predict,     &command_results,      &command_status,
-    &command_models_list,  &command_models_show, &command_images_export, &command_topics_list,
+    &command_models_list,  &command_models_show, &command_models_verify, &command_images_export, &command_topics_list,
     &command_topics_create, &command_topics_check, &command_topics_acls, &command_generate_digits,
     &command_dlq_list,     &command_dlq_show,    &command_dlq_replay,   &command_dlq_drop};
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -220,6 +221,8 @@ static bool is_help(const char *word) {
 }
 
 int client_main(int argc, char **argv) {
+    char **all = argv;
+    int all_count = argc;
     log_setup("darkroom", LOG_WARN, LOG_HUMAN);
     argc--, argv++;
     if (argc && strcmp(argv[0], "--version") == 0) {
@@ -238,6 +241,7 @@ int client_main(int argc, char **argv) {
         print_help(cmd);
         return CLIENT_DONE;
     }
+    if (cmd && cmd->needs & NEEDS_LEARNING) matmul_choose_kernels(all_count, all);
     if (cmd) return run_command(cmd, argc - words + 1, argv + words - 1);
     help |= argc > 1 && is_help(argv[1]);
     if (!print_group(argv[0], help ? stdout : stderr)) {

@@ -14,8 +14,9 @@
 /* Exit codes, of every command. */
 enum { CLIENT_DONE, CLIENT_FAILED, CLIENT_USAGE, CLIENT_TIMED_OUT };
 
-/* What a command is connected to; its --help tells of no more than that. */
-enum { NEEDS_PREFIX = 1, NEEDS_KAFKA = 2 | NEEDS_PREFIX, NEEDS_REDIS = 4 | NEEDS_PREFIX };
+/* What a command is connected to; its --help tells of no more than that. With NEEDS_LEARNING it computes as the
+   workers do. */
+enum { NEEDS_PREFIX = 1, NEEDS_KAFKA = 2 | NEEDS_PREFIX, NEEDS_REDIS = 4 | NEEDS_PREFIX, NEEDS_LEARNING = 8 };
 
 struct client {
     const struct command *command;
@@ -38,7 +39,7 @@ struct command {
     int (*run)(struct client *c, const void *options, char **operands, int n);
 };
 extern const struct command command_publish, command_predict, command_results, command_topics_list,
-    command_topics_create, command_topics_check, command_topics_acls, command_status, command_models_list, command_models_show,
+    command_topics_create, command_topics_check, command_topics_acls, command_status, command_models_list, command_models_show, command_models_verify,
     command_images_export, command_generate_digits, command_dlq_list, command_dlq_show, command_dlq_replay,
     command_dlq_drop;
 

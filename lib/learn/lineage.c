@@ -29,11 +29,16 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
     json_put_int(&w, "steps", l->steps);
     json_put_text(&w, "evaluation", bytes_of(l->evaluation));
     json_put_text(&w, "all", bytes_of(l->all));
+    json_put_text(&w, "recipe", bytes_of(l->recipe));
+    json_put_text(&w, "gone", bytes_of(l->gone));
     json_open_array(&w, "batches");
     for (size_t i = 0; i < l->batch_count; i++) {
         json_open_object(&w, NULL);
         json_put_text(&w, "id", bytes_of(l->batches[i].id));
+        json_put_int(&w, "partition", l->batches[i].partition);
+        json_put_int(&w, "offset", l->batches[i].offset);
         json_put_text(&w, "rows", bytes_of(l->batches[i].rows));
+        json_put_text(&w, "contents", bytes_of(l->batches[i].contents));
         json_put_int(&w, "images", l->batches[i].images);
         json_close_object(&w);
     }
@@ -61,32 +66,38 @@ static enum err_kind get_name(const struct json *o, const char *name, char to[HA
 }
 
 /* The same, or "". */
-static enum err_kind get_link(const struct json *o, const char *name, char to[HASH_HEX + 1],
-                              struct err *e) {
+static enum err_kind get_link(const struct json *o, const char *name, bool need,
+                              char to[HASH_HEX + 1], struct err *e) {
     struct bytes text = {0};
-    if (json_get_text(o, name, true, &text, e) || (text.len && copy_hex(text, to, HASH_HEX, e)))
+    if (json_get_text(o, name, need, &text, e) || (text.len && copy_hex(text, to, HASH_HEX, e)))
         return err_in(e, "%s", name);
     return ERR_NONE;
 }
 
-static enum err_kind get_count(const struct json *o, const char *name, int64_t *to, struct err *e) {
-    if (json_get_int(o, name, true, to, e)) return e->kind;
+static enum err_kind get_count(const struct json *o, const char *name, bool need, int64_t *to,
+                               struct err *e) {
+    if (json_get_int(o, name, need, to, e)) return e->kind;
     return *to < 0 ? err_bad(e, REASON_BAD_MODEL_FILE, "%s is negative", name) : ERR_NONE;
 }
 
 static enum err_kind read_all(const struct json *o, struct lineage *l, struct err *e) {
-    if (get_link(o, "before", l->before, e) || get_link(o, "all", l->all, e)) return e->kind;
+    if (get_link(o, "before", true, l->before, e) || get_link(o, "all", true, l->all, e) ||
+        get_link(o, "recipe", false, l->recipe, e) || get_link(o, "gone", false, l->gone, e))
+        return e->kind;
     if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) ||
-        get_name(o, "evaluation", l->evaluation, e) || get_count(o, "steps", &l->steps, e))
+        get_name(o, "evaluation", l->evaluation, e) || get_count(o, "steps", true, &l->steps, e))
         return e->kind;
     const struct json *batches = json_member(o, "batches");
     if (!json_is_array(batches))
         return err_bad(e, REASON_BAD_MODEL_FILE, "batches must be an array");
-    l->batches = mem_alloc(json_count(batches) * sizeof *l->batches);
+    l->batches = mem_zeroed(json_count(batches), sizeof *l->batches);
     for (const struct json *v = json_first(batches); v; v = json_next(v)) {
         struct lineage_batch *b = &l->batches[l->batch_count];
         if (get_name(v, "id", b->id, e) || get_name(v, "rows", b->rows, e) ||
-            get_count(v, "images", &b->images, e))
+            get_link(v, "contents", false, b->contents, e) ||
+            get_count(v, "images", true, &b->images, e) ||
+            get_count(v, "partition", false, &b->partition, e) ||
+            get_count(v, "offset", false, &b->offset, e))
             return e->kind;
         l->batch_count++;
     }
@@ -138,6 +149,43 @@ void rows_name(const struct rows *r, size_t i, char name[ROW_HEX + 1]) {
     struct hash h = {{0}};
     memcpy(h.bytes, r->list[i], ROW_HEX / 2);
     hash_hex(&h, ROW_HEX / 2, name);
+}
+
+struct content content_of(int64_t revision, struct bytes pixels, struct bytes label) {
+    struct content c;
+    struct hash of_pixels = hash_of(pixels);
+    const struct bytes parts[] = {{of_pixels.bytes, sizeof of_pixels.bytes}, label};
+    struct hash h = hash_of_parts(parts, 2);
+    for (int i = 0; i < 4; i++) c.bytes[i] = (unsigned char)(revision >> 8 * i);
+    memcpy(c.bytes + 4, h.bytes, sizeof c.bytes - 4);
+    return c;
+}
+
+int64_t content_revision(const struct content *c) {
+    int64_t revision = 0;
+    for (int i = 3; i >= 0; i--) revision = revision << 8 | c->bytes[i];
+    return revision;
+}
+
+void places_pack(const unsigned char *gone, size_t n, struct buf *out) {
+    for (size_t i = 0; i < n; i++) {
+        if (!gone[i]) continue;
+        unsigned char place[4];
+        for (int k = 0; k < 4; k++) place[k] = (unsigned char)(i >> 8 * k);
+        buf_add(out, place, sizeof place);
+    }
+}
+
+enum err_kind places_unpack(struct bytes packed, unsigned char *gone, size_t n, struct err *e) {
+    const unsigned char *p = packed.data;
+    for (size_t at = 0; at + 4 <= packed.len; at += 4) {
+        size_t i = (size_t)p[at] | (size_t)p[at + 1] << 8 | (size_t)p[at + 2] << 16 |
+                   (size_t)p[at + 3] << 24;
+        if (i >= n) return err_bad(e, REASON_BAD_MODEL_FILE, "place %zu of %zu rows", i, n);
+        gone[i] = 1;
+    }
+    return packed.len % 4 ? err_bad(e, REASON_BAD_MODEL_FILE, "places of %zu bytes", packed.len)
+                          : ERR_NONE;
 }
 
 void rows_drop(struct rows *r, const unsigned char *gone) {

@@ -4,13 +4,19 @@
  *
  *     { "schema": 1, "model", "version", "parent",
  *       "before":              artifact: the parent's lineage; "" for the first version
- *       "weights", "momentum": artifacts: the state that training goes on from (of the head alone)
+ *       "weights", "momentum": artifacts: the state that training goes on from
  *       "steps":               of the optimizer
  *       "evaluation":          artifact: the rows that are held out, never trained on
  *       "all":                 artifact: every training row up to here, in some versions; else ""
- *       "batches": [ { "id", "rows": artifact, "images": count } ] }   first learned in this version
+ *       "recipe":              artifact: lib/learn/recipe; "" in versions of long ago, as "gone" is
+ *       "gone":                artifact: the places, among the rows of before, of those that the store
+ *                              was found to have no more; "" when there were none
+ *       "batches": [ { "id", "partition", "offset": of its record in `batches`, "images": count,
+ *                      "rows": artifact, "contents": artifact } ] }   first learned in this version
  *
- * A rows artifact is rows of 16 bytes each: a batch's training rows, or what is held out.
+ * A rows artifact is rows of 16 bytes each: a batch's training rows, or what is held out. Its
+ * contents artifact says in as many bytes a row what was there: the revision (u32, little-endian)
+ * and the first 12 bytes of the SHA-256 of the pixels' SHA-256 and the label. Places are u32.
  */
 #ifndef DARKROOM_LEARN_LINEAGE_H
 #define DARKROOM_LEARN_LINEAGE_H
@@ -21,14 +27,14 @@
 #include "proto/messages.h"
 
 struct lineage_batch {
-    char id[HASH_HEX + 1], rows[HASH_HEX + 1];
-    int64_t images;
+    char id[HASH_HEX + 1], rows[HASH_HEX + 1], contents[HASH_HEX + 1];
+    int64_t images, partition, offset;
 };
 
 /* {0} is empty; owned. */
 struct lineage {
     char before[HASH_HEX + 1], weights[HASH_HEX + 1], momentum[HASH_HEX + 1],
-        evaluation[HASH_HEX + 1], all[HASH_HEX + 1];
+        evaluation[HASH_HEX + 1], all[HASH_HEX + 1], recipe[HASH_HEX + 1], gone[HASH_HEX + 1];
     int64_t steps;
     struct lineage_batch *batches;
     size_t batch_count;
@@ -50,6 +56,19 @@ struct rows {
 void rows_free(struct rows *r); /* back to {0} */
 void rows_add(struct rows *r, const char name[ROW_HEX + 1]);
 void rows_name(const struct rows *r, size_t i, char name[ROW_HEX + 1]);
+/* What a contents artifact says of a row of this revision, pixels and label. */
+struct content {
+    unsigned char bytes[16];
+};
+struct content content_of(int64_t revision, struct bytes pixels, struct bytes label);
+int64_t content_revision(const struct content *c);
+
+/* The places of `gone` (n bytes) that are not 0 to an artifact, and from one: gone (n) gets 1 there.
+   ERR_BAD (bad-model-file). */
+void places_pack(const unsigned char *gone, size_t n, struct buf *out);
+enum err_kind places_unpack(struct bytes packed, unsigned char *gone, size_t n,
+                            struct err *e) MUST_CHECK;
+
 /* Takes out those whose gone[i] is not 0; the others stay in their order. */
 void rows_drop(struct rows *r, const unsigned char *gone);
 /* Keeps the `most` smallest rows, sorted, each once: rows are hashes, so this is a fair sample that

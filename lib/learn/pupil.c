@@ -62,9 +62,22 @@ static enum err_kind load_lineage(struct registry *g, const char *name, struct l
     return e->kind;
 }
 
-/* The rows of all versions, oldest first, back to where all were written down. */
-static enum err_kind load_chain(struct pupil *p, struct registry *g, const struct lineage *head,
-                                const struct alive *alive, struct err *e) {
+/* What the store was found to have no more is taken out again, before the version's own rows. */
+static enum err_kind drop_gone(struct registry *g, const struct lineage *l, struct rows *rows,
+                               struct err *e) {
+    struct buf file = {0};
+    unsigned char *gone = mem_zeroed(rows->count, 1);
+    if (*l->gone && !registry_get_artifact(g, bytes_of(l->gone), &file, e) &&
+        !places_unpack(buf_bytes(&file), gone, rows->count, e))
+        rows_drop(rows, gone);
+    free(gone);
+    buf_free(&file);
+    return e->kind;
+}
+
+/* Oldest first, back to where all were written down. */
+enum err_kind pupil_rows(struct registry *g, const struct lineage *head, const struct alive *alive,
+                         struct rows *rows, struct err *e) {
     struct lineage *chain = mem_alloc(sizeof *chain);
     size_t n = 1;
     chain[0] = *head;
@@ -73,11 +86,13 @@ static enum err_kind load_chain(struct pupil *p, struct registry *g, const struc
         if (!alive->still(alive->ctx, e) && !load_lineage(g, chain[n - 1].before, &chain[n], e))
             n++;
     }
-    if (!e->kind && *chain[n - 1].all) (void)!load_rows(g, chain[n - 1].all, &p->rows, e);
-    for (size_t v = *chain[n - 1].all ? n - 1 : n; v-- > 0 && !e->kind;)
+    if (!e->kind && *chain[n - 1].all) (void)!load_rows(g, chain[n - 1].all, rows, e);
+    for (size_t v = *chain[n - 1].all ? n - 1 : n; v-- > 0 && !e->kind;) {
+        (void)!drop_gone(g, &chain[v], rows, e);
         for (size_t i = 0; i < chain[v].batch_count && !e->kind; i++)
             if (!alive->still(alive->ctx, e))
-                (void)!load_rows(g, chain[v].batches[i].rows, &p->rows, e);
+                (void)!load_rows(g, chain[v].batches[i].rows, rows, e);
+    }
     while (--n > 0) lineage_free(&chain[n]); /* the first is the caller's */
     free(chain);
     return e->kind;
@@ -89,7 +104,7 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
     pupil_clear(p);
     snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)head->lineage.len,
              (const char *)head->lineage.data);
-    if (load_lineage(g, p->lineage, &l, e) || load_chain(p, g, &l, alive, e) ||
+    if (load_lineage(g, p->lineage, &l, e) || pupil_rows(g, &l, alive, &p->rows, e) ||
         load_rows(g, l.evaluation, &p->held, e) || load_params(g, head->artifact, &p->average, e) ||
         load_params(g, bytes_of(l.momentum), &p->momentum, e) ||
         load_model(g, bytes_of(l.weights), &p->model, e)) {
@@ -101,8 +116,6 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
                       (long long)head->version, was);
         }
     } else {
-        memcpy(p->weights, l.weights, sizeof p->weights);
-        memcpy(p->momentum_name, l.momentum, sizeof p->momentum_name);
         p->steps = l.steps;
         p->version = head->version;
     }
@@ -238,15 +251,7 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
     return e->kind;
 }
 
-void pupil_published(struct pupil *p, struct registry *g, const struct lineage *l,
-                     const struct trained *out) {
-    struct err ignored = {0};
-    /* Nothing goes on from the version before any more; a failure to remove its state only costs
-     * room. */
-    if (*p->weights && !registry_remove_artifact(g, bytes_of(p->weights), &ignored))
-        (void)!registry_remove_artifact(g, bytes_of(p->momentum_name), &ignored);
-    memcpy(p->weights, l->weights, sizeof p->weights);
-    memcpy(p->momentum_name, l->momentum, sizeof p->momentum_name);
+void pupil_published(struct pupil *p, const struct trained *out) {
     snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)out->lineage.len,
              (const char *)out->lineage.data);
     p->version = out->version;

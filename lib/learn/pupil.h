@@ -18,12 +18,11 @@ struct pupil {
     int64_t seen; /* the last version that this process knows of */
     int64_t version;
     char lineage[HASH_HEX + 1]; /* artifact of this version; "" at version 0 */
-    char weights[HASH_HEX + 1], momentum_name[HASH_HEX + 1]; /* artifacts of the training state */
-    int64_t steps;             /* of the optimizer since the net was new */
-    struct rows rows;          /* for training, in the order of their batches */
-    struct rows held;          /* for evaluation */
-    struct model model;        /* net NULL: nothing yet */
-    float *momentum, *average; /* (param_count); NULL: nothing yet */
+    int64_t steps;              /* of the optimizer since the net was new */
+    struct rows rows;           /* for training, in the order of their batches */
+    struct rows held;           /* for evaluation */
+    struct model model;         /* net NULL: nothing yet */
+    float *momentum, *average;  /* (param_count); NULL: nothing yet */
 };
 
 void pupil_clear(struct pupil *p); /* keeps the name, and what was seen */
@@ -50,11 +49,14 @@ void pupil_learned(struct pupil *p, struct trainer *t, const float *start);
 float *pupil_params(const struct pupil *p); /* a copy of the net's: (param_count), to be freed */
 
 /* Writes version p->version + 1 as artifacts, named in out->artifact and out->lineage (in the
-   arena); the batches are the new ones. Nobody sees it before out is published. pupil_published
-   moves on to it. */
+   arena) and in *l, which has the new batches, the recipe and the places that are gone. Nobody sees
+   it before out is published. pupil_published moves on to it. */
 enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l, struct arena *a,
                          struct trained *out, struct err *e) MUST_CHECK;
-void pupil_published(struct pupil *p, struct registry *g, const struct lineage *l,
-                     const struct trained *out);
+void pupil_published(struct pupil *p, const struct trained *out);
+
+/* The rows of every batch up to a version, in the order in which it has them. */
+enum err_kind pupil_rows(struct registry *g, const struct lineage *head, const struct alive *alive,
+                         struct rows *rows, struct err *e) MUST_CHECK;
 
 #endif

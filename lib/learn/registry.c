@@ -72,12 +72,6 @@ enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struc
     return ERR_NONE;
 }
 
-enum err_kind registry_remove_artifact(struct registry *g, struct bytes name, struct err *e) {
-    struct redis_reply reply;
-    return redis_do(g->redis, &reply, e, 2,
-                    (const struct bytes[]){BYTES("DEL"), artifact_key(g, name)});
-}
-
 /* ---- versions ---- */
 
 enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version,
@@ -183,19 +177,21 @@ static struct redis_script publish_script = {
     "local head = redis.call('GET', KEYS[1]) or '0' "
     "if head == ARGV[2] and redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[3] then return 1 end "
     "if head ~= ARGV[1] then return 0 end "
-    "for i = 6, #ARGV do if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 1 then return 0 end end "
+    "local first = 6 + tonumber(ARGV[5]) "
+    "for i = first, #ARGV do if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 1 then return 0 end end "
     "redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) "
-    "for i = 6, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
+    "for i = first, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
     "redis.call('SADD', KEYS[4], ARGV[4]) "
-    "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[5]) "
+    "for i = 6, first - 1 do redis.call('ZADD', KEYS[5], ARGV[2], ARGV[i]) end "
     "redis.call('SET', KEYS[1], ARGV[2]) return 1",
     ""};
 
-enum err_kind registry_publish(struct registry *g, const struct trained *m, struct err *e) {
+enum err_kind registry_publish(struct registry *g, const struct trained *m,
+                               const struct bytes *artifacts, size_t n, struct err *e) {
     struct redis_reply reply;
     struct buf message = {0};
-    char keys[4][400], models[400], parent[24], version[24];
-    struct bytes *words = mem_alloc((10 + m->batch_count) * sizeof *words);
+    char keys[4][400], models[400], parent[24], version[24], count[24];
+    struct bytes *words = mem_alloc((11 + n + m->batch_count) * sizeof *words);
     trained_encode(m, &message);
     snprintf(parent, sizeof parent, "%lld", (long long)m->parent);
     snprintf(version, sizeof version, "%lld", (long long)m->version);
@@ -209,10 +205,13 @@ enum err_kind registry_publish(struct registry *g, const struct trained *m, stru
     words[6] = bytes_of(version);
     words[7] = buf_bytes(&message);
     words[8] = m->model;
-    words[9] = m->artifact;
-    memcpy(words + 10, m->batches, m->batch_count * sizeof *words);
+    snprintf(count, sizeof count, "%zu", n + 1);
+    words[9] = bytes_of(count);
+    words[10] = m->artifact;
+    if (n) memcpy(words + 11, artifacts, n * sizeof *words);
+    memcpy(words + 11 + n, m->batches, m->batch_count * sizeof *words);
     enum err_kind kind =
-        redis_script(g->redis, &publish_script, &reply, e, 5, (int)(10 + m->batch_count), words);
+        redis_script(g->redis, &publish_script, &reply, e, 5, (int)(11 + n + m->batch_count), words);
     free(words);
     buf_free(&message);
     if (kind) return kind;

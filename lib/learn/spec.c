@@ -17,17 +17,26 @@ const struct setting spec_settings[] = {
     {"input.height", SETTING_INT, AT(height), "28", "pixels", NULL, 1, 1024, 0},
     {"input.channels", SETTING_INT, AT(channels), "1", "1 is grey, 3 is RGB", NULL, 1, 3, 0},
     {"input.alpha", SETTING_CHOICE, AT(alpha), "white", "what transparent pixels stand before", "white|black", 0, 0, 0},
-    {"network", SETTING_CHOICE, AT(network), "mlp", "which ready network learns", "mlp|cnn", 0, 0, 0},
+    {"network", SETTING_CHOICE, AT(network), "auto", "which ready network learns; auto chooses by the input", "auto|mlp|cnn", 0, 0, 0},
     {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1, 4096, 0},
     {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s", "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
-    {"train.passes", SETTING_REAL, AT(passes), "4", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
-    {"train.minibatch", SETTING_INT, AT(minibatch), "64", "images in a step", NULL, 1, 4096, 0},
+    {"train.passes", SETTING_REAL, AT(passes), "8.5", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
+    {"train.minibatch", SETTING_INT, AT(minibatch), "128", "images in a step", NULL, 1, 4096, 0},
     {"train.rate", SETTING_REAL, AT(rate), "0.05", "learning rate", NULL, 1e-6, 10, 0},
     {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum", NULL, 0, 0.999, 0},
     {"train.decay", SETTING_REAL, AT(decay), "0.0001", "weight decay", NULL, 0, 1, 0},
-    {"train.smoothing", SETTING_REAL, AT(smoothing), "0.02", "label smoothing", NULL, 0, 0.5, 0},
-    {"train.average", SETTING_REAL, AT(average), "0.998", "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
+    {"train.smoothing", SETTING_REAL, AT(smoothing), "0.05", "label smoothing", NULL, 0, 0.5, 0},
+    {"train.average", SETTING_REAL, AT(average), "0.9985", "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
     {"train.fresh", SETTING_REAL, AT(fresh), "0.25", "share of a step's images that are new; the rest are drawn from all before", NULL, 0.01, 1, 0},
+    {"augment", SETTING_CHOICE, AT(augments), "auto", "how training images are changed each time they are seen; auto: characters when grey, photos when not", "auto|characters|photos|none", 0, 0, 0},
+    {"augment.rotate", SETTING_REAL, AT(augment.rotate), "-1", "turned by up to so many degrees; -1, here and below: as augment says", NULL, -1, 180, 0},
+    {"augment.scale", SETTING_REAL, AT(augment.scale), "-1", "each side stretched or shrunk by up to this share", NULL, -1, 0.9, 0},
+    {"augment.shear", SETTING_REAL, AT(augment.shear), "-1", "slanted by up to this tangent", NULL, -1, 2, 0},
+    {"augment.shift", SETTING_REAL, AT(augment.shift), "-1", "moved by up to this share of the side", NULL, -1, 0.9, 0},
+    {"augment.elastic", SETTING_REAL, AT(augment.elastic), "-1", "bent: points of a grid move by up to this share of the side", NULL, -1, 0.5, 0},
+    {"augment.flip", SETTING_REAL, AT(augment.flip), "-1", "chance of being mirrored, left for right", NULL, -1, 1, 0},
+    {"augment.crop", SETTING_REAL, AT(augment.crop), "-1", "cut by up to this share of the sides", NULL, -1, 0.9, 0},
+    {"augment.color", SETTING_REAL, AT(augment.color), "-1", "brightness, contrast and saturation changed by up to this share", NULL, -1, 1, 0},
     {"evaluation.share", SETTING_REAL, AT(eval_share), "0.05", "share of the images that is held out, by hash of the id", NULL, 0, 0.9, 0},
     {"evaluation.most", SETTING_INT, AT(eval_most), "2000", "images to judge a version on, at most", NULL, 0, 1e6, 0},
     {"keep.images", SETTING_INT, AT(keep_images), "1000000", "images kept in the store, oldest out first; 0 is all", NULL, 0, 1e12, 0},
@@ -35,6 +44,28 @@ const struct setting spec_settings[] = {
     {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights are kept", NULL, 2, 1e6, 0},
     {0}};
 /* clang-format on */
+
+int spec_network(const struct spec *s) {
+    return s->network == NETWORK_AUTO ? NETWORK_CNN : s->network;
+}
+
+struct augment spec_augment(const struct spec *s) {
+    static const struct augment sets[] = {
+        [AUGMENT_CHARACTERS] =
+            {.rotate = 11, .scale = 0.12, .shear = 0.15, .shift = 0.09, .elastic = 0.015},
+        [AUGMENT_PHOTOS] =
+            {.rotate = 5, .scale = 0.1, .shift = 0.06, .flip = 0.5, .crop = 0.15, .color = 0.2},
+        [AUGMENT_NONE] = {0},
+    };
+    int set = s->augments == AUGMENT_AUTO ? s->channels == 1 ? AUGMENT_CHARACTERS : AUGMENT_PHOTOS
+                                          : s->augments;
+    struct augment how = sets[set];
+    const double *own = (const double *)&s->augment;
+    double *value = (double *)&how;
+    for (size_t i = 0; i < sizeof how / sizeof *value; i++)
+        if (own[i] >= 0) value[i] = own[i];
+    return how;
+}
 
 struct named {
     char name[EVENT_MODEL_MAX + 1];

@@ -13,9 +13,11 @@
 #include "lib/base/bytes.h"
 #include "lib/base/err.h"
 #include "lib/base/settings.h"
+#include "lib/image/augment.h"
 #include "proto/messages.h"
 
-enum network { NETWORK_MLP, NETWORK_CNN };
+enum network { NETWORK_AUTO, NETWORK_MLP, NETWORK_CNN };
+enum augments { AUGMENT_AUTO, AUGMENT_CHARACTERS, AUGMENT_PHOTOS, AUGMENT_NONE };
 
 struct spec {
     int64_t width, height, channels; /* of the input; channels 1 (grey) or 3 (RGB) */
@@ -29,6 +31,8 @@ struct spec {
     double rate, momentum, decay, smoothing;
     double average; /* of the weights, per step: what is published */
     double fresh;   /* share of a minibatch that is new; the rest is drawn from all before */
+    int augments;   /* enum augments */
+    struct augment augment; /* below 0: as `augments` says */
 
     double eval_share; /* of the ids */
     int64_t eval_most; /* images; the ones with the smallest row names are taken */
@@ -44,6 +48,8 @@ struct specs;
 struct specs *specs_load(const char *path, struct err *e);
 void specs_free(struct specs *s);
 const struct spec *specs_of(const struct specs *s, struct bytes model);
+int spec_network(const struct spec *s); /* what auto stands for */
+struct augment spec_augment(const struct spec *s);
 size_t specs_largest(const struct specs *s); /* bytes of the largest input tensor of any model */
 extern const struct setting spec_settings[]; /* of one model; ends with {0} */
 

@@ -4,7 +4,9 @@
 
 #include <cblas.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
@@ -44,6 +46,23 @@ void matmul_choose_kernels(int argc, char **argv) {
 
 const char *matmul_kernels(void) {
     return openblas_get_corename();
+}
+
+const char *matmul_machine(void) {
+    static char text[120];
+    const char *config = openblas_get_config(), *unit = "plain";
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (quality(best_core() ? best_core() : "") == 2)
+        unit = "avx512";
+    else if (best_core())
+        unit = "avx2";
+#endif
+    const char *version = strstr(config, "OpenBLAS ");
+    version = version ? version + 9 : config;
+    snprintf(text, sizeof text, "OpenBLAS %.*s %s, %s", (int)strcspn(version, " "), version,
+             matmul_kernels(), unit);
+    return text;
 }
 
 static void one_thread(void) {

@@ -17,6 +17,9 @@
  */
 void matmul_choose_kernels(int argc, char **argv);
 const char *matmul_kernels(void); /* "SkylakeX" */
+/* All that the bits of a result depend on: OpenBLAS' version and kernels, and the vector unit that
+   our own loops use. "OpenBLAS 0.3.21 SkylakeX, avx512" */
+const char *matmul_machine(void);
 
 /* Before the first product; net_make does it. */
 void matmul_setup(void);

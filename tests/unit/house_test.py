@@ -27,7 +27,7 @@ FLOORS = {
     "workers": BELOW_WORKERS,
     "lib/stage": {"lib/bus", "lib/base", "proto"},
     "lib/learn": {"lib/kv", "lib/nn", "lib/image", "lib/base", "proto"},
-    "lib/client": {"lib/bus", "lib/learn", "lib/kv", "lib/image", "lib/base", "proto"},
+    "lib/client": {"lib/bus", "lib/learn", "lib/nn", "lib/kv", "lib/image", "lib/base", "proto"},
     "proto": {"lib/base"},
     "lib/image": {"lib/base"},
     "lib/nn": {"lib/base"},

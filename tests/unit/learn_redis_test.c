@@ -7,6 +7,7 @@
 #include "lib/learn/learner.h"
 #include "lib/learn/lineage.h"
 #include "lib/learn/served.h"
+#include "lib/learn/verify.h"
 #include "tests/unit/redis_server.h"
 
 #include <math.h>
@@ -216,6 +217,8 @@ static struct manifest batch_of(int from, int n, int classes, bool eval) {
 static struct spec small_spec(void) {
     struct spec s = *specs_of(specs, BYTES("m"));
     s.width = s.height = SIDE;
+    s.network = NETWORK_MLP;
+    s.augments = AUGMENT_NONE; /* a bar that moves is of another class */
     return s;
 }
 
@@ -319,17 +322,116 @@ static void gone_and_corrected_rows_are_left_out(void **state) {
     learner_close(l);
 }
 
+static struct verification verify(int64_t version) {
+    struct verification v;
+    if (verify_version(registry, images, BYTES("m"), version, &alive, &arena, &v, &err))
+        fail_msg("%s", err.text);
+    return v;
+}
+
+static void remove_row(const struct manifest *m, size_t i) {
+    struct redis_reply reply;
+    char *key =
+        arena_printf(&arena, "t.image:{m}:%.*s", ROW_HEX, (const char *)m->images[i].row.data);
+    assert_int_equal(
+        redis_do(redis, &reply, &err, 2, (const struct bytes[]){BYTES("DEL"), bytes_of(key)}),
+        ERR_NONE);
+}
+
+/* A new net, new labels, another net, old rows that go while it is in memory, and a new process:
+   each is made again to the bit, by threads that read beside, with images that are changed. */
+static void every_version_can_be_made_again(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    spec.augments = AUGMENT_PHOTOS;
+    struct learner *l = learner_open(registry, images, 2);
+    struct manifest m[] = {batch_of(0, 300, 3, true), batch_of(300, 200, 5, true),
+                           batch_of(600, 200, 5, false), batch_of(900, 200, 5, true),
+                           batch_of(1200, 200, 5, true)};
+    learn(l, &spec, &m[0], 1);
+    learn(l, &spec, &m[1], 1);
+    for (size_t i = 0; i < 40; i++) remove_row(&m[0], i);
+    learn(l, &spec, &m[2], 1); /* finds many of them gone */
+    spec.network = NETWORK_CNN;
+    learn(l, &spec, &m[3], 1);
+    learner_close(l);
+    l = learner_open(registry, images, 2);
+    learn(l, &spec, &m[4], 1);
+    learner_close(l);
+    for (int64_t version = 4; version <= 5; version++) {
+        struct verification v = verify(version);
+        assert_int_equal(v.verdict, VERDICT_SAME);
+        assert_int_equal(v.different, 0);
+        assert_true(v.steps > 0 && v.floats > 1000);
+    }
+    struct verification v = verify(2); /* 40 of those that it saw are gone */
+    assert_int_equal(v.verdict, VERDICT_IMAGES);
+    assert_int_equal(v.corrected, 0);
+    assert_in_range(v.gone, 20, 40);
+    assert_int_equal(v.name_count, VERIFY_NAMES);
+    assert_int_equal(v.names[0].is, 0);
+}
+
+static void what_was_corrected_since_is_named(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m = batch_of(0, 100, 3, false), next = batch_of(100, 100, 3, false);
+    learn(l, &spec, &m, 1);
+    learn(l, &spec, &next, 1);
+    learner_close(l);
+    assert_int_equal(verify(1).verdict, VERDICT_SAME);
+    assert_int_equal(verify(2).verdict, VERDICT_SAME);
+    struct image_put corrected = put_of("7", "c2", 9, 5000);
+    assert_int_equal(images_put(images, &corrected, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(corrected.verdict, IMAGE_REVISED);
+    struct verification v = verify(1);
+    assert_int_equal(v.verdict, VERDICT_IMAGES);
+    assert_int_equal(v.gone, 0);
+    assert_int_equal(v.corrected, 1);
+    assert_true(bytes_is(v.names[0].id, "7"));
+    assert_int_equal(v.names[0].saw, 1);
+    assert_int_equal(v.names[0].is, 2);
+}
+
+/* The message of version 2 is put in the place of version 1's: the batches of one, the weights of
+   the other. */
+static void what_was_not_made_so_differs(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct redis_reply reply;
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m = batch_of(0, 100, 3, false), next = batch_of(100, 100, 3, false);
+    struct trained one = learn(l, &spec, &m, 1), two = learn(l, &spec, &next, 1);
+    learner_close(l);
+    struct buf json = {0};
+    one.artifact = two.artifact;
+    trained_encode(&one, &json);
+    assert_int_equal(redis_do(redis, &reply, &err, 4,
+                              (const struct bytes[]){BYTES("HSET"), BYTES("t.model:{m}:versions"),
+                                                     BYTES("1"), buf_bytes(&json)}),
+                     ERR_NONE);
+    buf_free(&json);
+    struct verification v = verify(1);
+    assert_int_equal(v.verdict, VERDICT_DIFFERS);
+    assert_true(v.different > 100 && v.different <= v.floats / 3);
+    assert_true(v.largest > 0);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, 0, 0, &err), ERR_NONE);
+    assert_int_equal(verify(2).verdict, VERDICT_NO_PARENT);
+}
+
 static void a_late_trainer_publishes_nothing(void **state) {
     (void)state;
     struct spec spec = small_spec();
     struct manifest m[] = {batch_of(0, 60, 2, false), batch_of(100, 60, 2, false)};
     struct learner *l = learner_open(registry, images, 1);
     struct trained one = learn(l, &spec, &m[0], 1), head;
-    assert_int_equal(registry_publish(registry, &one, &err), ERR_NONE); /* the same again is fine */
+    assert_int_equal(registry_publish(registry, &one, NULL, 0, &err),
+                     ERR_NONE); /* the same again is fine */
     struct trained late = one;
     late.batches = &m[1].batch;
     late.lineage = one.artifact; /* another message for the same step */
-    assert_int_equal(registry_publish(registry, &late, &err), ERR_AGAIN);
+    assert_int_equal(registry_publish(registry, &late, NULL, 0, &err), ERR_AGAIN);
     err_clear(&err);
     assert_int_equal(registry_head(registry, BYTES("m"), &arena, &head, &err), ERR_NONE);
     assert_true(bytes_equal(head.lineage, one.lineage));
@@ -337,7 +439,7 @@ static void a_late_trainer_publishes_nothing(void **state) {
     struct trained again = one;
     again.version = one.version + 1;
     again.parent = one.version;
-    assert_int_equal(registry_publish(registry, &again, &err), ERR_AGAIN);
+    assert_int_equal(registry_publish(registry, &again, NULL, 0, &err), ERR_AGAIN);
     learner_close(l);
 }
 
@@ -596,6 +698,9 @@ int main(void) {
         T(the_same_batches_give_the_same_bits),
         T(tiny_data_is_no_trouble),
         T(gone_and_corrected_rows_are_left_out),
+        T(every_version_can_be_made_again),
+        T(what_was_corrected_since_is_named),
+        T(what_was_not_made_so_differs),
         T(a_late_trainer_publishes_nothing),
         T(diverged_training_is_not_published),
         T(judges_on_the_same_images),
