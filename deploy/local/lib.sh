@@ -26,7 +26,8 @@ wait_for() {
 # ---- what the machine must have
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config librdkafka-dev libpng-dev libhiredis-dev
-                libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev libjemalloc-dev)
+                libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev libjemalloc-dev libprotobuf-c-dev
+                protobuf-c-compiler libisal-dev)
 
 # packages NAME...: installs those that are missing. COMMAND=NAME is missing when there is no such command.
 packages() {
