@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 /* The fewest digits, of 6 to 9, that give the float back: nine always do (IEEE 754). */
-static void put_float(struct buf *out, float value) {
+void export_float(float value, struct buf *out) {
     char text[32];
     for (int digits = 6; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)value);
@@ -22,7 +22,7 @@ void export_floats(const float *list, size_t n, struct buf *out) {
     buf_add_text(out, "[");
     for (size_t i = 0; i < n; i++) {
         if (i) buf_add_text(out, ",");
-        put_float(out, list[i]);
+        export_float(list[i], out);
     }
     buf_add_text(out, "]");
 }
@@ -81,6 +81,7 @@ static enum err_kind put_all(const struct model *m, const struct safetensors *fi
     const struct net_norm *norm = net_norm(m->net);
     const char *alpha = model_note(m, "alpha");
     int channels = net_spec(m->net)->channels;
+    struct buf number = {0};
     float temperature;
     if (export_temperature(m, &temperature, e)) return e->kind;
     struct json_writer w = json_begin(out);
@@ -93,7 +94,8 @@ static enum err_kind put_all(const struct model *m, const struct safetensors *fi
     put_floats(&w, "mean", norm->mean, (size_t)channels);
     put_floats(&w, "scale", norm->scale, (size_t)channels);
     json_close_object(&w);
-    json_put_real(&w, "temperature", (double)temperature);
+    export_float(temperature, &number);
+    json_put_raw(&w, "temperature", buf_bytes(&number));
     json_open_array(&w, "labels");
     for (int i = 0; i < m->label_count; i++) json_put_text(&w, NULL, bytes_of(m->labels[i]));
     json_close_array(&w);
@@ -104,6 +106,7 @@ static enum err_kind put_all(const struct model *m, const struct safetensors *fi
     put_tensors(&w, m->net, net_params(m->net));
     json_end(&w);
     buf_add_text(out, "\n");
+    buf_free(&number);
     return ERR_NONE;
 }
 

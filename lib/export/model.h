@@ -33,8 +33,10 @@ enum err_kind export_json(struct bytes file, const struct export_name *name, str
                           struct err *e) MUST_CHECK;
 
 /* What both need: the note darkroom.temperature, by which logits are divided before the softmax, 1
-   when there is none; ERR_BAD when it is no positive number. And floats as a JSON array. */
+   when there is none; ERR_BAD when it is no positive number. And a float, and an array of them, as
+   JSON. */
 enum err_kind export_temperature(const struct model *m, float *out, struct err *e) MUST_CHECK;
+void export_float(float value, struct buf *out);
 void export_floats(const float *list, size_t n, struct buf *out);
 
 #endif

@@ -189,25 +189,27 @@ static void add_properties(struct walk *w, const struct model *m, const struct e
     const struct net_spec *spec = net_spec(m->net);
     const struct net_norm *norm = net_norm(m->net);
     const char *alpha = model_note(m, "alpha");
-    struct buf labels = {0};
-    buf_add_text(&labels, "[");
+    struct buf text = {0};
+    buf_add_text(&text, "[");
     for (int i = 0; i < m->label_count; i++) {
-        if (i) buf_add_text(&labels, ",");
-        json_quote(&labels, bytes_of(m->labels[i]));
+        if (i) buf_add_text(&text, ",");
+        json_quote(&text, bytes_of(m->labels[i]));
     }
-    buf_add_text(&labels, "]");
+    buf_add_text(&text, "]");
     graph_property(w->g, "darkroom.model", arena_text(&w->arena, name->model));
     put_number(w, "darkroom.version", name->version);
     graph_property(w->g, "darkroom.artifact", arena_text(&w->arena, name->artifact));
-    graph_property(w->g, "darkroom.labels", labels.data);
+    graph_property(w->g, "darkroom.labels", text.data);
     put_number(w, "darkroom.height", spec->height);
     put_number(w, "darkroom.width", spec->width);
     put_number(w, "darkroom.channels", spec->channels);
     graph_property(w->g, "darkroom.alpha", alpha ? alpha : "white");
     put_floats(w, "darkroom.mean", norm->mean, spec->channels);
     put_floats(w, "darkroom.scale", norm->scale, spec->channels);
-    put_floats(w, "darkroom.temperature", &temperature, 1);
-    buf_free(&labels);
+    buf_clear(&text);
+    export_float(temperature, &text);
+    graph_property(w->g, "darkroom.temperature", text.data);
+    buf_free(&text);
 }
 
 static enum err_kind write_graph(const struct model *m, const struct export_name *name,
