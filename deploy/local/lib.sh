@@ -287,6 +287,12 @@ fleet_start() {
     say "workers $(fleet_names | paste -sd' ')"
 }
 
+# board_start: keeps $SITE/tensorboard up to date while the fleet runs.
+board_start() { proc_start board "$BUILD/darkroom" models tensorboard "$SITE/tensorboard" --follow; }
+
+# board_say: how to look at it.
+board_say() { say "board   pip install tensorboard && tensorboard --logdir $SITE/tensorboard"; }
+
 # site_stop: first the workers, which drain, then what they need.
 site_stop() {
     procs_stop 15 $(fleet_names)
