@@ -11,7 +11,7 @@
 #include "lib/learn/registry.h"
 #include "lib/nn/model.h"
 
-enum { MISTAKES_MOST = 40 };
+enum { MISTAKES_MOST = 24 };
 
 /* An image that was answered wrongly. */
 struct mistake {

@@ -32,12 +32,26 @@ static void draw_cell(struct image *im, int x, int y, int cell, uint32_t count, 
                  text, n, depth > .5 ? white : black);
 }
 
+/* The classes by their names; what is none of the model's stands last. In `order` (classes). */
+static void sort_classes(const struct answers *a, int *order) {
+    for (int c = 0; c < a->classes; c++) {
+        int at = c;
+        for (; c < a->model.label_count && at; at--) {
+            if (strcmp(answers_label(a, order[at - 1]), answers_label(a, c)) <= 0) break;
+            order[at] = order[at - 1];
+        }
+        order[at] = c;
+    }
+}
+
 void report_confusion(const struct answers *a, struct image *out) {
     int n = a->classes, longest = 0;
     *out = (struct image){0};
     if (!a->count || n > CONFUSION_MOST_CLASSES) return;
     uint32_t *counts = mem_alloc((size_t)n * (size_t)n * sizeof *counts);
+    int order[CONFUSION_MOST_CLASSES];
     struct score score;
+    sort_classes(a, order);
     score_of(a->prob, a->label, a->count, n, &score, counts);
 
     int cell = PICTURE / n;
@@ -52,26 +66,28 @@ void report_confusion(const struct answers *a, struct image *out) {
     int side = margin + n * cell + GAP;
     pen_canvas(out, side > 240 ? side : 240, head + side);
     pen_text(out, GAP, GAP, 2, "down: label, across: answer", 64, black);
+    pen_box(out, margin - 1, head + margin - 1, n * cell + (cell > 4), n * cell + (cell > 4), line);
     for (int row = 0; row < n; row++) {
         double total = 0;
         int y = head + margin + row * cell, middle = (cell - PEN_HEIGHT * size) / 2;
-        const char *label = answers_label(a, row);
+        const char *label = answers_label(a, order[row]);
         int length = pen_length(label, LABEL_MOST) * PEN_STEP * size;
         if (size) {
             pen_text(out, margin - GAP - length, y + middle, size, label, LABEL_MOST, black);
             pen_text_upwards(out, margin + row * cell + middle, head + margin - GAP - length, size,
                              label, LABEL_MOST, black);
         }
-        for (int column = 0; column < n; column++) total += counts[row * n + column];
-        for (int column = 0; column < n; column++)
-            draw_cell(out, margin + column * cell, y, cell, counts[row * n + column],
-                      total > 0 ? counts[row * n + column] / total : 0, row == column);
+        const uint32_t *count = counts + (size_t)order[row] * (size_t)n;
+        for (int c = 0; c < n; c++) total += count[c];
+        for (int c = 0; c < n; c++)
+            draw_cell(out, margin + c * cell, y, cell, count[order[c]],
+                      total > 0 ? count[order[c]] / total : 0, row == c);
     }
     free(counts);
 }
 
 void report_mistakes(const struct answers *a, struct image *out) {
-    enum { ACROSS = 8, TILE = 96, LINES = 2 * (2 * PEN_HEIGHT + GAP) };
+    enum { ACROSS = 6, TILE = 96, LINES = 2 * (2 * PEN_HEIGHT + GAP) };
     const int width = TILE + 2 * GAP, height = TILE + LINES + 2 * GAP;
     const int room = TILE / (2 * PEN_STEP);
     int n = a->mistake_count;
