@@ -31,7 +31,8 @@ enum err_kind whole_write(const char *path, struct bytes data, struct err *e) {
     const char *name = strrchr(path, '/');
     struct buf temporary = {0};
     name = name ? name + 1 : path;
-    buf_printf(&temporary, "%.*s.%s.%ld", (int)(name - path), path, name, (long)getpid());
+    /* Nothing of the name: whoever looks for names of a kind must not find what a kill left. */
+    buf_printf(&temporary, "%.*s.new.%ld", (int)(name - path), path, (long)getpid());
     int fd = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool good = fd >= 0 && write_all(fd, data) && fsync(fd) == 0;
     if (!good) cannot("write", path, e);

@@ -172,7 +172,6 @@ enum err_kind graph_pack(const struct graph *g, struct buf *out, struct err *e) 
     size_t n = darkroom__onnx__model__get_packed_size(&g->model);
     if (n > INT32_MAX)
         return err_fatal(e, "an ONNX file of %zu bytes is larger than the 2 GiB that it can be", n);
-    buf_reserve(out, n);
     uint8_t *packed = mem_alloc(n);
     darkroom__onnx__model__pack(&g->model, packed);
     buf_add(out, packed, n);
