@@ -74,8 +74,13 @@ void report_confusion(const struct answers *a, struct image *out) {
         int length = pen_length(label, LABEL_MOST) * PEN_STEP * size;
         if (size) {
             pen_text(out, margin - GAP - length, y + middle, size, label, LABEL_MOST, black);
-            pen_text_upwards(out, margin + row * cell + middle, head + margin - GAP - length, size,
-                             label, LABEL_MOST, black);
+            int x = margin + row * cell;
+            if (longest * PEN_STEP * size <= cell)
+                pen_text(out, x + (cell - length) / 2, head + margin - GAP - PEN_HEIGHT * size,
+                         size, label, LABEL_MOST, black);
+            else
+                pen_text_upwards(out, x + middle, head + margin - GAP - length, size, label,
+                                 LABEL_MOST, black);
         }
         const uint32_t *count = counts + (size_t)order[row] * (size_t)n;
         for (int c = 0; c < n; c++) total += count[c];
