@@ -291,7 +291,10 @@ fleet_start() {
 board_start() { proc_start board "$BUILD/darkroom" models tensorboard "$SITE/tensorboard" --follow; }
 
 # board_say: how to look at it.
-board_say() { say "board   pip install tensorboard && tensorboard --logdir $SITE/tensorboard"; }
+board_say() {
+    say "board   $SITE/tensorboard"
+    say "        python3 -m venv tb && tb/bin/pip install -q tensorboard && tb/bin/tensorboard --logdir $SITE/tensorboard"
+}
 
 # site_stop: first the workers, which drain, then what they need.
 site_stop() {
