@@ -206,7 +206,8 @@ const struct command command_models_tensorboard = {
             "Pictures and curves need the weights: a version whose weights were removed "
             "(keep.versions) has figures alone.\n\n"
             "  darkroom models tensorboard board --follow &\n"
-            "  python3 -m venv tb && tb/bin/pip install tensorboard && tb/bin/tensorboard --logdir board",
+            "  python3 -m venv tb && tb/bin/pip install tensorboard && tb/bin/tensorboard --logdir "
+            "board",
     .least = 1,
     .most = 1,
     .settings = settings,
