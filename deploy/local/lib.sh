@@ -26,7 +26,8 @@ wait_for() {
 # ---- what the machine must have
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config librdkafka-dev libpng-dev libhiredis-dev
-                libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev libjemalloc-dev)
+                libopenblas-dev libcjson-dev libmicrohttpd-dev libssl-dev libjemalloc-dev libprotobuf-c-dev
+                protobuf-c-compiler libisal-dev)
 
 # packages NAME...: installs those that are missing. COMMAND=NAME is missing when there is no such command.
 packages() {
@@ -284,6 +285,15 @@ fleet_start() {
     done
     for each in $(fleet_names); do proc_ready "$each" 60 worker_ready "$each"; done
     say "workers $(fleet_names | paste -sd' ')"
+}
+
+# board_start: keeps $SITE/tensorboard up to date while the fleet runs.
+board_start() { proc_start board "$BUILD/darkroom" models tensorboard "$SITE/tensorboard" --follow; }
+
+# board_say: how to look at it.
+board_say() {
+    say "board   $SITE/tensorboard"
+    say "        python3 -m venv tb && tb/bin/pip install -q tensorboard && tb/bin/tensorboard --logdir $SITE/tensorboard"
 }
 
 # site_stop: first the workers, which drain, then what they need.

@@ -19,10 +19,26 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &command_publish,      &command_predict,     &command_results,      &command_status,
-    &command_models_list,  &command_models_show, &command_models_verify, &command_images_export, &command_topics_list,
-    &command_topics_create, &command_topics_check, &command_topics_acls, &command_generate_digits,
-    &command_dlq_list,     &command_dlq_show,    &command_dlq_replay,   &command_dlq_drop};
+    &command_publish,
+    &command_predict,
+    &command_results,
+    &command_status,
+    &command_models_list,
+    &command_models_show,
+    &command_models_verify,
+    &command_models_export,
+    &command_models_tensorboard,
+    &command_images_export,
+    &command_topics_list,
+    &command_topics_create,
+    &command_topics_check,
+    &command_topics_acls,
+    &command_generate_digits,
+    &command_dlq_list,
+    &command_dlq_show,
+    &command_dlq_replay,
+    &command_dlq_drop,
+};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const struct setting prefix_setting[] = {
@@ -35,7 +51,7 @@ static const struct setting no_setting[] = {{0}};
 
 static void print_all_help(FILE *to) {
     fputs("darkroom: drop images in, get models out; send images in, get answers out.\n\nCommands:\n", to);
-    for (size_t i = 0; i < COMMANDS; i++) fprintf(to, "  %-17s %s\n", commands[i]->name, commands[i]->what);
+    for (size_t i = 0; i < COMMANDS; i++) fprintf(to, "  %-18s %s\n", commands[i]->name, commands[i]->what);
     fputs("\n  darkroom COMMAND --help, or darkroom help COMMAND, says more; darkroom --version.\n"
           "  Kafka is where DARKROOM_KAFKA_BOOTSTRAP_SERVERS says [localhost:9092]; DARKROOM_KAFKA_<PROPERTY>\n"
           "  sets any other property of librdkafka, DARKROOM_KAFKA_SECURITY_PROTOCOL security.protocol.\n"
@@ -211,7 +227,7 @@ static bool print_group(const char *word, FILE *to) {
         const char *name = commands[i]->name;
         if (strncmp(name, word, n) != 0 || name[n] != ' ') continue;
         if (!found++) fprintf(to, "darkroom %s has these commands:\n", word);
-        fprintf(to, "  darkroom %-17s %s\n", name, commands[i]->what);
+        fprintf(to, "  darkroom %-18s %s\n", name, commands[i]->what);
     }
     return found;
 }

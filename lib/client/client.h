@@ -38,10 +38,11 @@ struct command {
     /* Returns the exit code; has said on stderr what went wrong. */
     int (*run)(struct client *c, const void *options, char **operands, int n);
 };
-extern const struct command command_publish, command_predict, command_results, command_topics_list,
-    command_topics_create, command_topics_check, command_topics_acls, command_status, command_models_list, command_models_show, command_models_verify,
-    command_images_export, command_generate_digits, command_dlq_list, command_dlq_show, command_dlq_replay,
-    command_dlq_drop;
+extern const struct command command_publish, command_predict, command_results, command_status,
+    command_models_list, command_models_show, command_models_verify, command_models_export,
+    command_models_tensorboard, command_images_export, command_topics_list, command_topics_create,
+    command_topics_check, command_topics_acls, command_generate_digits, command_dlq_list,
+    command_dlq_show, command_dlq_replay, command_dlq_drop;
 
 int client_main(int argc, char **argv);
 

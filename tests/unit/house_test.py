@@ -27,9 +27,11 @@ FLOORS = {
     "workers": BELOW_WORKERS,
     "lib/stage": {"lib/bus", "lib/base", "proto"},
     "lib/learn": {"lib/kv", "lib/nn", "lib/image", "lib/base", "proto"},
-    "lib/client": {"lib/bus", "lib/learn", "lib/nn", "lib/kv", "lib/image", "lib/base", "proto"},
+    "lib/export": {"lib/learn", "lib/nn", "lib/kv", "lib/image", "lib/format", "lib/base", "proto"},
+    "lib/client": {"lib/bus", "lib/learn", "lib/nn", "lib/export", "lib/kv", "lib/image", "lib/base", "proto"},
     "proto": {"lib/base"},
     "lib/image": {"lib/base"},
+    "lib/format": {"lib/base"},
     "lib/nn": {"lib/base"},
     "lib/kv": {"lib/base"},
     "lib/bus": {"lib/base"},
@@ -45,6 +47,8 @@ DOORS = {
     r"hiredis/.*": r"lib/kv/redis\.c",
     r"librdkafka/.*": r"lib/bus/kafka\w*\.[ch]",
     r"microhttpd\.h": r"lib/stage/probe\.c",
+    r"protobuf-c/.*|\w+\.pb-c\.h": r"lib/format/(events|graph)\.c",
+    r"isa-l(/.*)?\.h": r"lib/format/record\.c",
 }
 LIBC = re.compile(
     r"(assert|ctype|dirent|errno|fcntl|fenv|fnmatch|ftw|getopt|glob|immintrin|inttypes|libgen|limits|locale|math|"
@@ -257,6 +261,9 @@ class House(unittest.TestCase):
 
     def test_doors_planted_in_header(self):
         self.planted(check_doors, "lib/base/json.h", lambda old: "#include <cjson/cJSON.h>\n" + old)
+
+    def test_doors_planted_made_code(self):
+        self.planted(check_doors, "lib/export/board.c", lambda old: "#include <tensorboard.pb-c.h>\n" + old)
 
     def test_doors_planted_stranger(self):
         self.planted(check_doors, "lib/base/log.c", lambda old: "#include <curl/curl.h>\n" + old)

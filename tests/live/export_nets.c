@@ -1,0 +1,120 @@
+/*
+ * export_nets DIR: nets of every kind of layer, in many shapes, with weights and normalisation by chance, as
+ * DIR/<name>.safetensors, .onnx and .json, with images in <name>.images (uint8, N x H x W x C) and what our own
+ * forward answers in <name>.answers (float32, N x classes), for tests/live/export_test.py.
+ */
+#include "lib/export/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { IMAGES = 32 };
+
+#define DENSE(n)                                                                                   \
+    { .type = LAYER_DENSE, .units = n }
+#define CONV(n, k, s, p)                                                                           \
+    { .type = LAYER_CONV, .units = n, .kernel = k, .stride = s, .padding = p }
+#define POOL(k)                                                                                    \
+    { .type = LAYER_MAXPOOL, .kernel = k }
+#define RELU                                                                                       \
+    { .type = LAYER_RELU }
+
+static const struct {
+    const char *name, *temperature;
+    int classes;
+    struct net_spec spec;
+} nets[] = {
+    {"classes_alone", NULL, 3, {5, 4, 1, 0, {{0}}}},
+    {"dense", NULL, 10, {28, 28, 1, 2, {DENSE(64), RELU}}},
+    {"dense_colour", NULL, 4, {6, 9, 3, 4, {DENSE(20), RELU, DENSE(11), RELU}}},
+    {"conv",
+     NULL,
+     10,
+     {28,
+      28,
+      1,
+      8,
+      {CONV(8, 5, 1, 0), RELU, POOL(2), CONV(12, 5, 1, 0), RELU, POOL(2), DENSE(32), RELU}}},
+    {"conv_to_classes", NULL, 5, {9, 7, 3, 1, {CONV(6, 3, 1, 1)}}},
+    {"stride", NULL, 7, {17, 22, 3, 4, {CONV(5, 4, 3, 2), RELU, CONV(7, 3, 2, 1), RELU}}},
+    {"pool_with_rest", NULL, 6, {19, 16, 3, 5, {CONV(6, 3, 1, 1), POOL(3), RELU, DENSE(9), RELU}}},
+    {"tempered", "1.75", 10, {14, 12, 1, 4, {CONV(4, 3, 1, 1), RELU, POOL(2), DENSE(16)}}},
+};
+
+static void die(const char *what) {
+    fprintf(stderr, "export_nets: %s\n", what);
+    exit(1);
+}
+
+static void put(const char *dir, const char *name, const char *ending, struct bytes data) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.%s", dir, name, ending);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data.data, 1, data.len, f) != data.len || fclose(f) != 0) die(path);
+}
+
+static uint64_t seed = 7;
+static uint32_t chance(void) { /* Knuth's MMIX generator */
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(seed >> 33);
+}
+
+/* What the temperature does to probabilities: p^(1/T), made to sum to 1 again. */
+static void temper(float *prob, int n, int classes, double temperature) {
+    for (int i = 0; i < n; i++, prob += classes) {
+        double sum = 0;
+        for (int c = 0; c < classes; c++) sum += pow(prob[c], 1 / temperature);
+        for (int c = 0; c < classes; c++) prob[c] = (float)(pow(prob[c], 1 / temperature) / sum);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) die("usage: export_nets DIR");
+    for (size_t k = 0; k < sizeof nets / sizeof *nets; k++) {
+        struct err e = {0};
+        int classes = nets[k].classes;
+        struct model m = {.net = net_make(&nets[k].spec, classes, k + 1, &e)};
+        if (!m.net) die(e.text);
+        for (int c = 0; c < classes; c++) {
+            char label[32];
+            snprintf(label, sizeof label, c ? "class \"%d\"" : "\xc3\xa4pfel", c);
+            model_add_label(&m, label);
+        }
+        model_set_note(&m, "alpha", "black");
+        if (nets[k].temperature) model_set_note(&m, "darkroom.temperature", nets[k].temperature);
+        float *params = net_params(m.net);
+        for (size_t i = 0; i < net_param_count(m.net); i++)
+            params[i] += (float)chance() / 4e10f - .025f;
+        *net_norm(m.net) = (struct net_norm){{.13f, .4f, .25f}, {3.2f, 1.5f, 2.25f}};
+
+        size_t size = IMAGES * net_image_size(m.net);
+        uint8_t *images = mem_alloc(size);
+        float *prob = mem_alloc((size_t)(IMAGES * classes) * sizeof *prob);
+        for (size_t i = 0; i < size; i++) images[i] = (uint8_t)chance();
+        struct net_run *run = net_run_make(m.net, IMAGES);
+        net_forward(run, NULL, images, IMAGES, prob);
+        if (nets[k].temperature) temper(prob, IMAGES, classes, atof(nets[k].temperature));
+
+        struct buf file = {0}, onnx = {0}, json = {0};
+        const struct export_name name = {bytes_of(nets[k].name), BYTES("0123456789abcdef"),
+                                         (int64_t)k + 1};
+        if (model_save(&m, NULL, &file, &e) || export_onnx(buf_bytes(&file), &name, &onnx, &e) ||
+            export_json(buf_bytes(&file), &name, &json, &e))
+            die(e.text);
+        put(argv[1], nets[k].name, "safetensors", buf_bytes(&file));
+        put(argv[1], nets[k].name, "onnx", buf_bytes(&onnx));
+        put(argv[1], nets[k].name, "json", buf_bytes(&json));
+        put(argv[1], nets[k].name, "images", (struct bytes){images, size});
+        put(argv[1], nets[k].name, "answers",
+            (struct bytes){prob, (size_t)(IMAGES * classes) * sizeof *prob});
+        buf_free(&file);
+        buf_free(&onnx);
+        buf_free(&json);
+        net_run_free(run);
+        free(images);
+        free(prob);
+        model_free(&m);
+    }
+    return 0;
+}
