@@ -8,6 +8,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/learn/pupil.h"
+#include "lib/learn/report.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -290,15 +291,15 @@ static enum err_kind study(struct learner *l, struct pupil *p, const struct spec
 /* On the new training images and on those that are held out, of which the ones that are gone are
  * dropped. */
 static enum err_kind measure(struct learner *l, struct pupil *p, const struct rows *fresh,
-                             const struct course *c, const struct alive *alive, struct trained *out,
-                             struct err *e) {
+                             const struct course *c, const struct alive *alive, struct arena *a,
+                             struct trained *out, struct err *e) {
     size_t n = fresh->count < LOOK ? fresh->count : LOOK;
     unsigned char *gone = mem_zeroed(p->held.count, 1);
     struct bytes model = bytes_of(p->name);
-    if (!judge_score(l->images, model, &p->model, p->average, fresh, n, NULL, alive, &out->training,
-                     e) &&
-        !judge_score(l->images, model, &p->model, p->average, &p->held, p->held.count, gone, alive,
-                     &out->evaluation, e)) {
+    if (!report_measure(l->registry, l->images, &p->model, p->average, &p->held, gone, alive, a,
+                        out, e) &&
+        !judge_score(l->images, model, &p->model, p->average, fresh, n, NULL, alive, &out->training,
+                     e)) {
         if (c->steps) out->training.loss = c->loss;
         rows_drop(&p->held, gone);
     }
@@ -308,7 +309,7 @@ static enum err_kind measure(struct learner *l, struct pupil *p, const struct ro
 
 static enum err_kind learn(struct learner *l, struct pupil *p, const struct spec *spec,
                            const struct fresh *f, struct page *pg, const struct alive *alive,
-                           struct trained *out, struct err *e) {
+                           struct arena *a, struct trained *out, struct err *e) {
     struct train_conf conf = {.rate = (float)spec->rate,
                               .momentum = (float)spec->momentum,
                               .weight_decay = (float)spec->decay,
@@ -324,7 +325,7 @@ static enum err_kind learn(struct learner *l, struct pupil *p, const struct spec
     if (!study(l, p, spec, &f->train, t, pg, alive, &c, e)) pupil_learned(p, t, start);
     free(start);
     trainer_free(t);
-    if (e->kind || measure(l, p, &f->train, &c, alive, out, e)) return e->kind;
+    if (e->kind || measure(l, p, &f->train, &c, alive, a, out, e)) return e->kind;
     out->presentations += c.presentations;
     out->labels = p->model.label_count;
     return ERR_NONE;
@@ -346,7 +347,7 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
     pg.label = mem_alloc(most * sizeof *pg.label);
     pg.names = mem_alloc(most * sizeof *pg.names);
     pg.old = mem_alloc(most * sizeof *pg.old);
-    if (learn(l, p, spec, f, &pg, alive, out, e)) goto done;
+    if (learn(l, p, spec, f, &pg, alive, a, out, e)) goto done;
     out->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
     rows_drop(&p->rows, pg.gone);
     if (rows_unpack(&p->rows, rows_pack(&f->train, 0, f->train.count), e) ||

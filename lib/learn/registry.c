@@ -160,21 +160,22 @@ enum err_kind registry_batches(struct registry *g, struct bytes model, const str
 
 static struct redis_script prune_script = {
     "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'WITHSCORES') "
-    "for i = 1, #gone, 2 do if gone[i + 1] ~= ARGV[3] and gone[i + 1] ~= ARGV[4] then "
+    "local spare = { [ARGV[3]] = true, [ARGV[4]] = true, [ARGV[5]] = true } "
+    "for i = 1, #gone, 2 do if not spare[gone[i + 1]] then "
     "redis.call('DEL', ARGV[1] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end end return 0",
     ""};
 
-enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to, int64_t spare,
-                             int64_t spare_too, struct err *e) {
+enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to,
+                             const int64_t spare[3], struct err *e) {
     struct redis_reply reply;
-    char key[400], number[3][24];
-    const int64_t numbers[] = {up_to, spare, spare_too};
-    for (int i = 0; i < 3; i++)
-        snprintf(number[i], sizeof number[i], "%lld", (long long)numbers[i]);
-    return redis_script(g->redis, &prune_script, &reply, e, 1, 5,
+    char key[400], number[4][24];
+    for (int i = 0; i < 4; i++)
+        snprintf(number[i], sizeof number[i], "%lld", (long long)(i ? spare[i - 1] : up_to));
+    return redis_script(g->redis, &prune_script, &reply, e, 1, 6,
                         (const struct bytes[]){model_key(g, model, "weights", key),
                                                artifact_key(g, BYTES("")), bytes_of(number[0]),
-                                               bytes_of(number[1]), bytes_of(number[2])});
+                                               bytes_of(number[1]), bytes_of(number[2]),
+                                               bytes_of(number[3])});
 }
 
 /* A batch that a version has learned from by now was looked for before that version was there:
@@ -183,11 +184,12 @@ static struct redis_script publish_script = {
     "local head = redis.call('GET', KEYS[1]) or '0' "
     "if head == ARGV[2] and redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[3] then return 1 end "
     "if head ~= ARGV[1] then return 0 end "
-    "for i = 6, #ARGV do if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 1 then return 0 end end "
+    "for i = 7, #ARGV do if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 1 then return 0 end end "
     "redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) "
-    "for i = 6, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
+    "for i = 7, #ARGV do redis.call('HSET', KEYS[3], ARGV[i], ARGV[2]) end "
     "redis.call('SADD', KEYS[4], ARGV[4]) "
     "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[5]) "
+    "if ARGV[6] ~= '' then redis.call('ZADD', KEYS[5], ARGV[2], ARGV[6]) end "
     "redis.call('SET', KEYS[1], ARGV[2]) return 1",
     ""};
 
@@ -195,7 +197,7 @@ enum err_kind registry_publish(struct registry *g, const struct trained *m, stru
     struct redis_reply reply;
     struct buf message = {0};
     char keys[4][400], models[400], parent[24], version[24];
-    struct bytes *words = mem_alloc((10 + m->batch_count) * sizeof *words);
+    struct bytes *words = mem_alloc((11 + m->batch_count) * sizeof *words);
     trained_encode(m, &message);
     snprintf(parent, sizeof parent, "%lld", (long long)m->parent);
     snprintf(version, sizeof version, "%lld", (long long)m->version);
@@ -210,9 +212,10 @@ enum err_kind registry_publish(struct registry *g, const struct trained *m, stru
     words[7] = buf_bytes(&message);
     words[8] = m->model;
     words[9] = m->artifact;
-    memcpy(words + 10, m->batches, m->batch_count * sizeof *words);
+    words[10] = m->report.data ? m->report : BYTES("");
+    memcpy(words + 11, m->batches, m->batch_count * sizeof *words);
     enum err_kind kind =
-        redis_script(g->redis, &publish_script, &reply, e, 5, (int)(10 + m->batch_count), words);
+        redis_script(g->redis, &publish_script, &reply, e, 5, (int)(11 + m->batch_count), words);
     free(words);
     buf_free(&message);
     if (kind) return kind;

@@ -370,13 +370,15 @@ static void judges_on_the_same_images(void **state) {
     mislabel = 0;
     struct trained one = learn(l, &spec, &m[0], 1);
     struct deployed none = {0}, first, second;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &one, &none, &alive, &arena, &first, &err),
+        ERR_NONE);
     assert_true(first.promoted);
     assert_int_equal(first.version, 1);
     struct trained two = learn(l, &spec, &m[1], 1);
     assert_int_equal(
-        judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &two, &first, &alive, &arena, &second, &err),
+        ERR_NONE);
     assert_false(second.promoted);
     assert_int_equal(second.version, 1);
     assert_int_equal(second.judged, 2);
@@ -394,8 +396,9 @@ static void what_is_lost_begins_anew(void **state) {
     struct trained one = learn(l, &spec, &m[0], 1);
     struct deployed none = {0}, first, second, third;
     struct redis_reply reply;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &one, &none, &alive, &arena, &first, &err),
+        ERR_NONE);
     assert_int_equal(redis_do(redis, &reply, &err, 1, (const struct bytes[]){BYTES("FLUSHALL")}),
                      ERR_NONE);
 
@@ -404,7 +407,8 @@ static void what_is_lost_begins_anew(void **state) {
     assert_int_equal(gone.images, 0);
     assert_int_equal(gone.missing, 300);
     assert_int_equal(
-        judge_challenger(registry, images, &gone, &first, &alive, &arena, &second, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &gone, &first, &alive, &arena, &second, &err),
+        ERR_NONE);
     assert_false(second.promoted);
     assert_true(bytes_equal(second.artifact, one.artifact));
 
@@ -413,7 +417,8 @@ static void what_is_lost_begins_anew(void **state) {
     assert_int_equal(back.version, 2);
     assert_int_equal(back.images, 300);
     assert_int_equal(
-        judge_challenger(registry, images, &back, &second, &alive, &arena, &third, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &back, &second, &alive, &arena, &third, &err),
+        ERR_NONE);
     assert_true(third.promoted);
     assert_true(bytes_equal(third.artifact, back.artifact));
     learner_close(l);
@@ -482,7 +487,8 @@ static void equal_weights_share_nothing(void **state) {
     spec.average = 0; /* what is served is what training goes on from */
     for (int i = 0; i < 4; i++) t[i] = learn(l, &spec, &m[i], 1);
     for (int i = 0; i < 4; i++) assert_true(has_artifact(t[i].artifact));
-    assert_int_equal(registry_prune(registry, BYTES("m"), 3, 2, 4, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 3, (const int64_t[]){2, 4, 0}, &err),
+                     ERR_NONE);
     assert_false(has_artifact(t[0].artifact));
     assert_true(has_artifact(t[1].artifact)); /* spared */
     assert_false(has_artifact(t[2].artifact));
@@ -497,12 +503,14 @@ static void a_new_input_size_is_promoted(void **state) {
     struct learner *l = learner_open(registry, images, 1);
     struct trained one = learn(l, &spec, &m[0], 1), two;
     struct deployed none = {0}, first, second;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &one, &none, &alive, &arena, &first, &err),
+        ERR_NONE);
     spec.width = 4; /* no image of this size is there yet */
     two = learn(l, &spec, &m[1], 1);
     assert_int_equal(
-        judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &two, &first, &alive, &arena, &second, &err),
+        ERR_NONE);
     assert_true(second.promoted);
     learner_close(l);
 }
