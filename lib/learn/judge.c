@@ -127,8 +127,9 @@ enum err_kind judge_challenger(struct registry *g, struct images *im, const stru
                         .champion_accuracy = out->evaluation.accuracy, .best_accuracy = best_at> 0
                 ? best.accuracy
                 : out->evaluation.accuracy,
-        .duel = champion_at > 0 ? exam_duel(&x, 0, champion_at) : (struct duel){0, 0},
     };
+    if (champion_at > 0) c.duel = c.best_duel = exam_duel(&x, 0, champion_at);
+    if (best_at > 0) c.best_duel = exam_duel(&x, 0, best_at);
     verdict_of(spec, &c, a, &verdict);
     out->why = bytes_of(verdict.why);
     out->promoted = verdict.promoted;

@@ -32,16 +32,17 @@ static const char *uncompared(const struct contest *c, struct arena *a) {
     return NULL;
 }
 
-/* More than the margin below. The hair is for what is exactly that much. */
-static bool below_best(const struct spec *spec, const struct contest *c, double best) {
-    return c->accuracy < best - spec->deploy_margin / 100 - 1e-9;
+/* Whether it is more than the margin below; the hair is for what is exactly that much. */
+static bool is_below(const struct spec *spec, const struct contest *c, double most) {
+    return c->accuracy < most - spec->deploy_margin / 100 - 1e-9;
 }
 
-static const char *compare(const struct spec *spec, const struct contest *c, double best,
-                           struct arena *a, bool *promoted) {
+static const char *compare(const struct spec *spec, const struct contest *c, struct arena *a,
+                           bool *promoted) {
     bool fresh = spec->deploy_rule == DEPLOY_FRESH;
     double p = fresh ? sign_test(c->duel.b, c->duel.a) : sign_test(c->duel.a, c->duel.b);
-    bool beyond = p <= spec->deploy_error;
+    bool beyond = p <= spec->deploy_error, best_is_more = c->best_accuracy > c->champion_accuracy;
+    double most = best_is_more ? c->best_accuracy : c->champion_accuracy;
     const char *figures = arena_printf(
         a,
         "version %lld answers %.2f %% of %lld held-out images rightly, version %lld %.2f %%; of "
@@ -55,20 +56,19 @@ static const char *compare(const struct spec *spec, const struct contest *c, dou
                  : "not better",
         p, spec->deploy_error);
     *promoted = fresh != beyond;
-    if (!fresh || beyond || !below_best(spec, c, best)) return figures;
+    if (!fresh || beyond || !is_below(spec, c, most)) return figures;
     *promoted = false;
-    return arena_printf(
-        a, "%s; but version %lld, the best so far, answers %.2f %%: more than %g points below",
-        figures, (long long)(c->best_accuracy > c->champion_accuracy ? c->best : c->champion),
-        100 * best, spec->deploy_margin);
+    return arena_printf(a, "%s; but it is more than %g points below version %lld%s with %.2f %%",
+                        figures, spec->deploy_margin,
+                        (long long)(best_is_more ? c->best : c->champion),
+                        best_is_more ? ", the best so far," : "", 100 * most);
 }
 
-/* Whoever has the most right of those that were measured; the challenger only if it serves. */
-static enum best best_of(const struct contest *c, bool promoted) {
-    bool stays = c->best_accuracy > c->champion_accuracy || isnan(c->champion_accuracy);
-    double most = stays ? c->best_accuracy : c->champion_accuracy;
-    if (promoted && !(c->accuracy < most)) return BEST_CHALLENGER;
-    return stays && c->best != c->champion ? BEST_STAYS : BEST_CHAMPION;
+static enum best best_of(const struct spec *spec, const struct contest *c, bool promoted) {
+    bool unmeasured = isnan(c->best_accuracy);
+    if (promoted && (unmeasured || sign_test(c->best_duel.a, c->best_duel.b) <= spec->deploy_error))
+        return BEST_CHALLENGER;
+    return c->best != c->champion ? BEST_STAYS : BEST_CHAMPION;
 }
 
 void verdict_of(const struct spec *spec, const struct contest *c, struct arena *a,
@@ -79,17 +79,16 @@ void verdict_of(const struct spec *spec, const struct contest *c, struct arena *
         out->why = arena_printf(
             a, "version %lld has seen no image: those of its batches are gone, or corrected since",
             (long long)c->challenger);
-        out->best = best_of(c, false);
+        out->best = best_of(spec, c, false);
         return;
     }
-    double best = fmax(c->best_accuracy, c->champion_accuracy); /* a NAN is passed over */
     out->why = uncompared(c, a);
-    if (!out->why) out->why = compare(spec, c, best, a, &out->promoted);
+    if (!out->why) out->why = compare(spec, c, a, &out->promoted);
     if (out->promoted && c->images && c->accuracy < spec->deploy_floor) {
         out->promoted = false;
         out->why = arena_printf(
             a, "%s; but %.2f %% of %lld held-out images is below the floor of %.2f %%", out->why,
             100 * c->accuracy, (long long)c->images, 100 * spec->deploy_floor);
     }
-    out->best = best_of(c, out->promoted);
+    out->best = best_of(spec, c, out->promoted);
 }

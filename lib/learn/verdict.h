@@ -3,7 +3,7 @@
  * alone; judge.c gets them.
  *
  *     fresh   the newest serves, unless it is worse beyond chance than the one that serves now, or
- *             more than `deploy.margin` points below the best so far
+ *             more than `deploy.margin` points below that one or the best so far
  *     better  it serves only when it is better beyond chance
  *
  * Under both never below `deploy.floor`. "Beyond chance" is the exact sign test of McNemar's table
@@ -14,10 +14,12 @@
  *
  * Small losses that no test can see would add up under fresh, each against the loser before. So the
  * best version so far is remembered, with its weights, and answers the same images at the same time:
- * a figure from other images would be no measure, as what is held out grows and is corrected. Best is
- * whichever version that serves, or did, gets the most of those images right; of equals the newest.
- * What it says is on the images of that day; where the best cannot answer them (its weights are lost,
- * its input has another size) the one that serves is the best.
+ * a figure from other images would be no measure, as what is held out grows and is corrected. A
+ * version takes the best's place when it is promoted and better than it beyond chance, by the same
+ * test: were a higher figure enough, then of hundreds of versions that are a little worse the luckiest
+ * would become the measure, one after the other. Gains too small for the test add up until they are
+ * not. Where the best cannot answer (its weights are lost, its input has another size) what serves
+ * from now on is the best.
  */
 #ifndef DARKROOM_LEARN_VERDICT_H
 #define DARKROOM_LEARN_VERDICT_H
@@ -36,6 +38,7 @@ struct contest {
     int64_t images;                     /* held out, and answered */
     double accuracy, champion_accuracy, best_accuracy; /* on these; NAN where it did not answer */
     struct duel duel;                                  /* challenger (a) and champion (b) */
+    struct duel best_duel;                             /* challenger (a) and best (b) */
 };
 
 enum best { BEST_STAYS, BEST_CHAMPION, BEST_CHALLENGER };

@@ -6,7 +6,7 @@
 #include <math.h>
 
 enum { MOST_STEPS = 60 };
-static const double HOLD = 10; /* twice the weight of (b - 1)^2 */
+static const double HOLD = 20; /* twice the weight of (b - 1)^2 */
 
 void calibration_of(const float *prob, const int *label, size_t n, int classes,
                     const unsigned char *use, struct calibration *out) {
@@ -72,9 +72,8 @@ double calibration_temperature(const float *prob, const int *label, size_t n, in
         else
             low = b;
         double next = b - first / second;
-        if (!(next > low && next < high)) next = (low + high) / 2;
         if (fabs(next - b) < 1e-7) break;
-        b = next;
+        b = next > low && next < high ? next : (low + high) / 2;
     }
     return 1 / b;
 }

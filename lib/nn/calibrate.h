@@ -36,10 +36,10 @@ void calibration_of(const float *prob, const int *label, size_t n, int classes,
 /*
  * T from probabilities that were made with T = 1: with b = 1 / T it minimises
  *
- *     sum over the rows of -ln softmax(b ln p)[label] + 5 (b - 1)^2
+ *     sum over the rows of -ln softmax(b ln p)[label] + 10 (b - 1)^2
  *
- * which is convex in b. The second term holds T near 1 while there are few images, as 40 images
- * that are half decided would; it is nothing beside a thousand. Rows of unknown labels are left out.
+ * which is convex in b. The second term holds T near 1 while there are few images, as some fifty
+ * images that T = 1 fits would; it is little beside a thousand. Rows of unknown labels are left out.
  * Within CALIBRATION_LEAST..CALIBRATION_MOST; 1 when there is nothing to fit to. p below 1e-37 counts
  * as that: float has lost it.
  */
