@@ -47,7 +47,7 @@ static struct bytes label_of(const struct model *m, int class) {
 }
 
 static void rank_classes(const struct sitter *of, const struct class_score *each, struct arena *a,
-                         struct report *out) {
+                         struct version_report *out) {
     int count = of->model->label_count + of->unknown;
     struct ranked_class *list = mem_alloc((size_t)count * sizeof *list);
     for (int c = 0; c < count; c++) list[c] = (struct ranked_class){c, each[c]};
@@ -61,7 +61,7 @@ static void rank_classes(const struct sitter *of, const struct class_score *each
 }
 
 static void rank_pairs(const struct exam *x, const struct sitter *of, struct arena *a,
-                       struct report *out) {
+                       struct version_report *out) {
     int classes = of->model->label_count;
     size_t wrong = 0, count = 0;
     struct run *list = mem_alloc(x->n * sizeof *list);
@@ -92,13 +92,13 @@ static void rank_pairs(const struct exam *x, const struct sitter *of, struct are
     free(list);
 }
 
-void report_of(const struct exam *x, int sitter, struct arena *a, struct report *out) {
+void report_of(const struct exam *x, int sitter, struct arena *a, struct version_report *out) {
     const struct sitter *of = &x->sitters[sitter];
     struct class_score *each = mem_alloc((size_t)(of->model->label_count + 1) * sizeof *each);
     struct metrics ignored;
     exam_metrics(x, sitter, &ignored, each);
-    *out = (struct report){.images = (int64_t)x->n,
-                           .temperature = (double)net_temperature(of->model->net)};
+    *out = (struct version_report){.images = (int64_t)x->n,
+                                   .temperature = (double)net_temperature(of->model->net)};
     exam_calibration(x, sitter, &out->calibration);
     rank_classes(of, each, a, out);
     rank_pairs(x, of, a, out);
@@ -140,7 +140,7 @@ static void put_class(struct json_writer *w, const struct report_class *c) {
     json_close_object(w);
 }
 
-void report_encode(const struct report *r, struct buf *out) {
+void report_encode(const struct version_report *r, struct buf *out) {
     struct json_writer w = json_begin(out);
     json_put_int(&w, "schema", MESSAGE_SCHEMA);
     json_put_text(&w, "model", r->model);
@@ -199,7 +199,7 @@ static enum err_kind get_label(const struct json *v, const char *name, bool need
     return ERR_NONE;
 }
 
-static enum err_kind get_classes(const struct json *o, struct arena *a, struct report *out,
+static enum err_kind get_classes(const struct json *o, struct arena *a, struct version_report *out,
                                  struct err *e) {
     const struct json *list = json_member(o, "classes");
     if (!json_is_array(list)) return err_bad(e, REASON_BAD_MESSAGE, "\"classes\" must be an array");
@@ -218,7 +218,7 @@ static enum err_kind get_classes(const struct json *o, struct arena *a, struct r
     return ERR_NONE;
 }
 
-static enum err_kind get_pairs(const struct json *o, struct arena *a, struct report *out,
+static enum err_kind get_pairs(const struct json *o, struct arena *a, struct version_report *out,
                                struct err *e) {
     const struct json *list = json_member(o, "confusion"),
                       *rest = json_member(o, "confusion_left_out");
@@ -240,10 +240,11 @@ static enum err_kind get_pairs(const struct json *o, struct arena *a, struct rep
     return ERR_NONE;
 }
 
-enum err_kind report_decode(struct bytes json, struct arena *a, struct report *out, struct err *e) {
+enum err_kind report_decode(struct bytes json, struct arena *a, struct version_report *out,
+                            struct err *e) {
     struct json *o = json_parse(json, e);
     int64_t schema = 0;
-    *out = (struct report){.temperature = 1};
+    *out = (struct version_report){.temperature = 1};
     if (!o) return e->kind;
     if (json_get_int(o, "schema", true, &schema, e)) goto done;
     if (schema < 1 || schema > MESSAGE_SCHEMA) {
@@ -269,7 +270,7 @@ done:
 
 static enum err_kind save(struct registry *g, const struct exam *x, struct arena *a,
                           struct trained *out, struct err *e) {
-    struct report r;
+    struct version_report r;
     struct buf json = {0};
     char name[HASH_HEX + 1];
     report_of(x, 0, a, &r);

@@ -31,7 +31,7 @@ struct report_pair {
     struct bytes label, guess; /* label absent: as above */
     int64_t images;
 };
-struct report {
+struct version_report {
     struct bytes model;
     int64_t version, images;
     double temperature;
@@ -45,10 +45,10 @@ struct report {
 
 /* Of one sitter; labels are borrowed from its model, arrays are in the arena. The calibration is of
    the answers as they are, so after exam_scale. */
-void report_of(const struct exam *x, int sitter, struct arena *a, struct report *out);
-void report_encode(const struct report *r, struct buf *out);
+void report_of(const struct exam *x, int sitter, struct arena *a, struct version_report *out);
+void report_encode(const struct version_report *r, struct buf *out);
 /* Copies into the arena. ERR_BAD (bad-message). */
-enum err_kind report_decode(struct bytes json, struct arena *a, struct report *out,
+enum err_kind report_decode(struct bytes json, struct arena *a, struct version_report *out,
                             struct err *e) MUST_CHECK;
 
 /*
