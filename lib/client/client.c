@@ -11,6 +11,7 @@
 #include "lib/client/show.h"
 #include "lib/learn/images.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 
 static const struct command *const commands[] = {
     &command_publish,      &command_predict,     &command_results,      &command_status,
-    &command_models_list,  &command_models_show, &command_images_export, &command_topics_list,
+    &command_models_list,  &command_models_show, &command_models_compare, &command_images_export, &command_topics_list,
     &command_topics_create, &command_topics_check, &command_topics_acls, &command_generate_digits,
     &command_dlq_list,     &command_dlq_show,    &command_dlq_replay,   &command_dlq_drop};
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -89,6 +90,16 @@ int client_usage(const struct client *c, const char *fmt, ...) {
     client_say(c, "%s", text);
     fprintf(stderr, "darkroom %s --help shows how.\n", c->command->name);
     return CLIENT_USAGE;
+}
+
+int client_version(const struct client *c, const char *text, int64_t *version) {
+    const char *number = text + (text[0] == 'v');
+    char *end;
+    errno = 0;
+    *version = strtoll(number, &end, 10);
+    if (errno || end == number || *end || *version < 1)
+        return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", text);
+    return CLIENT_DONE;
 }
 
 static volatile sig_atomic_t stopped;
