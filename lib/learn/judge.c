@@ -117,7 +117,7 @@ enum err_kind judge_challenger(struct registry *g, struct images *im, const stru
     struct contest c = {
         .challenger = challenger->version,
         .champion = served->version,
-        .best = v.best.net ? served->best : served->version,
+        .best = best_at > 0 ? served->best : served->version,
         .learned = challenger->images,
         .champion_gone = served->version && !v.champion.net,
         .other_input =

@@ -43,18 +43,17 @@ static const char *compare(const struct spec *spec, const struct contest *c, str
     double p = fresh ? sign_test(c->duel.b, c->duel.a) : sign_test(c->duel.a, c->duel.b);
     bool beyond = p <= spec->deploy_error, best_is_more = c->best_accuracy > c->champion_accuracy;
     double most = best_is_more ? c->best_accuracy : c->champion_accuracy;
+    const char *duel = c->duel.a + c->duel.b
+                           ? arena_printf(a, "of %zu that only one of them gets right it gets %zu",
+                                          c->duel.a + c->duel.b, c->duel.a)
+                           : "both get the same ones right";
     const char *figures = arena_printf(
         a,
-        "version %lld answers %.2f %% of %lld held-out images rightly, version %lld %.2f %%; of "
-        "%zu "
-        "that only one of them gets right it gets %zu: %s beyond chance (p = %.3g, the limit is "
-        "%g)",
+        "version %lld answers %.2f %% of %lld held-out images rightly, version %lld %.2f %%; %s: "
+        "%s%s beyond chance (p = %.3g, the limit is %g)",
         (long long)c->challenger, 100 * c->accuracy, (long long)c->images, (long long)c->champion,
-        100 * c->champion_accuracy, c->duel.a + c->duel.b, c->duel.a,
-        fresh    ? beyond ? "worse" : "not worse"
-        : beyond ? "better"
-                 : "not better",
-        p, spec->deploy_error);
+        100 * c->champion_accuracy, duel, beyond ? "" : "not ", fresh ? "worse" : "better", p,
+        spec->deploy_error);
     *promoted = fresh != beyond;
     if (!fresh || beyond || !is_below(spec, c, most)) return figures;
     *promoted = false;

@@ -18,8 +18,8 @@
  * version takes the best's place when it is promoted and better than it beyond chance, by the same
  * test: were a higher figure enough, then of hundreds of versions that are a little worse the luckiest
  * would become the measure, one after the other. Gains too small for the test add up until they are
- * not. Where the best cannot answer (its weights are lost, its input has another size) what serves
- * from now on is the best.
+ * not. Where the best cannot answer (its weights are lost, its input has another size) the champion
+ * takes its place, and the challenger, once promoted, where that cannot answer either.
  */
 #ifndef DARKROOM_LEARN_VERDICT_H
 #define DARKROOM_LEARN_VERDICT_H

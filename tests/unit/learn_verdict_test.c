@@ -244,6 +244,9 @@ static void the_reasons_can_be_read(void **state) {
     assert_true(!v.promoted && v.best == BEST_STAYS);
 
     c = even();
+    c.duel = (struct duel){0, 0};
+    assert_true(
+        ask(&fresh, &c, "both get the same ones right: not worse beyond chance (p = 1,").promoted);
     c.duel = (struct duel){2, 12};
     v = ask(&fresh, &c, ": worse beyond chance (p = 0.00647, the limit is 0.05)");
     assert_false(v.promoted);
