@@ -125,11 +125,12 @@ static void put_version(struct table *t, const struct trained *v, const char *st
     put_number(t, "%.4f", v->evaluation.loss);
     put_number(t, "%.4f", v->evaluation.precision);
     put_number(t, "%.4f", v->evaluation.recall);
+    put_number(t, "%.4f", v->evaluation.ece);
     put_number(t, "%.1f", v->seconds);
     table_text(t, bytes_of(state));
 }
 static const char *const heads[] = {"model", ">version", ">parent", "time (UTC)", ">images", ">seen", ">accuracy", ">auc",
-                                    ">loss", ">precision", ">recall", ">seconds", "state"};
+                                    ">loss", ">precision", ">recall", ">ece", ">seconds", "state"};
 enum { COLUMNS = sizeof heads / sizeof *heads };
 
 static enum err_kind list_model(struct shelf *s, struct bytes model, bool json, struct table *t, struct err *e) {

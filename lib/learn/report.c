@@ -168,10 +168,18 @@ void report_encode(const struct version_report *r, struct buf *out) {
     json_end(&w);
 }
 
+/* Small enough that some thousands of them can be added up. */
+static enum err_kind get_count(const struct json *o, const char *name, int64_t *out,
+                               struct err *e) {
+    if (json_get_int(o, name, true, out, e)) return e->kind;
+    if (*out < 0 || *out > (int64_t)1e12)
+        return err_bad(e, REASON_BAD_MESSAGE, "\"%s\" is out of range", name);
+    return ERR_NONE;
+}
+
 static enum err_kind get_size(const struct json *o, const char *name, size_t *out, struct err *e) {
     int64_t n = 0;
-    if (json_get_int(o, name, true, &n, e)) return e->kind;
-    if (n < 0) return err_bad(e, REASON_BAD_MESSAGE, "\"%s\" is negative", name);
+    if (get_count(o, name, &n, e)) return e->kind;
     *out = (size_t)n;
     return ERR_NONE;
 }
@@ -229,13 +237,12 @@ static enum err_kind get_pairs(const struct json *o, struct arena *a, struct ver
         struct report_pair *p = &out->pairs[out->pair_count];
         *p = (struct report_pair){0};
         if (get_label(v, "label", false, a, &p->label, e) ||
-            get_label(v, "guess", true, a, &p->guess, e) ||
-            json_get_int(v, "images", true, &p->images, e))
+            get_label(v, "guess", true, a, &p->guess, e) || get_count(v, "images", &p->images, e))
             return err_in(e, "pair %zu", out->pair_count);
         out->pair_count++;
     }
-    if (json_get_int(rest, "pairs", true, &out->pairs_left_out, e) ||
-        json_get_int(rest, "images", true, &out->images_left_out, e))
+    if (get_count(rest, "pairs", &out->pairs_left_out, e) ||
+        get_count(rest, "images", &out->images_left_out, e))
         return e->kind;
     return ERR_NONE;
 }
@@ -251,12 +258,12 @@ enum err_kind report_decode(struct bytes json, struct arena *a, struct version_r
         err_bad(e, REASON_BAD_MESSAGE, "schema %lld: this reader knows 1 to %d; update it first",
                 (long long)schema, MESSAGE_SCHEMA);
     } else if (get_label(o, "model", true, a, &out->model, e) ||
-               json_get_int(o, "version", true, &out->version, e) ||
-               json_get_int(o, "images", true, &out->images, e) ||
+               get_count(o, "version", &out->version, e) ||
+               get_count(o, "images", &out->images, e) ||
                json_get_real(o, "temperature", true, &out->temperature, e) ||
                get_calibration(json_member(o, "calibration"), &out->calibration, e) ||
                get_classes(o, a, out, e) ||
-               json_get_int(o, "classes_left_out", true, &out->classes_left_out, e) ||
+               get_count(o, "classes_left_out", &out->classes_left_out, e) ||
                get_pairs(o, a, out, e)) {
         goto done;
     }
