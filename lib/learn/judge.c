@@ -110,26 +110,25 @@ enum err_kind judge_challenger(struct registry *g, struct images *im, const stru
         goto done;
     seat(&x, &v.challenger);
     int champion_at = seat(&x, &v.champion), best_at = seat(&x, &v.best);
+    bool champion_sits = champion_at > 0, best_sits = best_at > 0;
     if (exam_hold(&x, im, challenger->model, &rows, rows.count, NULL, alive, e)) goto done;
     exam_metrics(&x, 0, &out->challenger, NULL);
-    if (champion_at > 0) exam_metrics(&x, champion_at, &out->evaluation, NULL);
-    if (best_at > 0) exam_metrics(&x, best_at, &best, NULL);
+    if (champion_sits) exam_metrics(&x, champion_at, &out->evaluation, NULL);
+    if (best_sits) exam_metrics(&x, best_at, &best, NULL);
     struct contest c = {
         .challenger = challenger->version,
         .champion = served->version,
-        .best = best_at > 0 ? served->best : served->version,
+        .best = best_sits ? served->best : served->version,
         .learned = challenger->images,
         .champion_gone = served->version && !v.champion.net,
-        .other_input =
-            v.champion.net &&
-                    champion_at<
-                        0, .images = out->challenger.images, .accuracy = out->challenger.accuracy,
-                        .champion_accuracy = out->evaluation.accuracy, .best_accuracy = best_at> 0
-                ? best.accuracy
-                : out->evaluation.accuracy,
+        .other_input = v.champion.net && !champion_sits,
+        .images = out->challenger.images,
+        .accuracy = out->challenger.accuracy,
+        .champion_accuracy = out->evaluation.accuracy,
+        .best_accuracy = best_sits ? best.accuracy : out->evaluation.accuracy,
     };
-    if (champion_at > 0) c.duel = c.best_duel = exam_duel(&x, 0, champion_at);
-    if (best_at > 0) c.best_duel = exam_duel(&x, 0, best_at);
+    if (champion_sits) c.duel = c.best_duel = exam_duel(&x, 0, champion_at);
+    if (best_sits) c.best_duel = exam_duel(&x, 0, best_at);
     verdict_of(spec, &c, a, &verdict);
     out->why = bytes_of(verdict.why);
     out->promoted = verdict.promoted;
