@@ -129,23 +129,21 @@ static void put_metrics(struct json_writer *w, const char *name, const struct me
     json_put_real(w, "loss", m->loss);
     json_put_real(w, "precision", m->precision);
     json_put_real(w, "recall", m->recall);
+    json_put_real(w, "ece", m->ece);
     json_close_object(w);
 }
 
 static enum err_kind get_metrics(const struct json *o, const char *name, struct metrics *m,
                                  struct err *e) {
     const struct json *v = json_member(o, name);
-    *m = (struct metrics){0, NAN, NAN, NAN, NAN, NAN};
+    *m = METRICS_NONE;
     if (json_is_null(v)) return ERR_NONE;
     if (get_count(v, "images", true, &m->images, e)) return err_in(e, "%s", name);
     const struct {
         const char *name;
         double *to;
-    } reals[] = {{"accuracy", &m->accuracy},
-                 {"auc", &m->auc},
-                 {"loss", &m->loss},
-                 {"precision", &m->precision},
-                 {"recall", &m->recall}};
+    } reals[] = {{"accuracy", &m->accuracy},   {"auc", &m->auc},       {"loss", &m->loss},
+                 {"precision", &m->precision}, {"recall", &m->recall}, {"ece", &m->ece}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (json_get_real(v, reals[i].name, false, reals[i].to, e)) return err_in(e, "%s", name);
     return ERR_NONE;
@@ -246,6 +244,7 @@ void trained_encode(const struct trained *m, struct buf *out) {
     json_put_int(&w, "parent", m->parent);
     json_put_text(&w, "artifact", m->artifact);
     json_put_text(&w, "lineage", m->lineage);
+    put_text(&w, "report", m->report);
     json_open_array(&w, "batches");
     for (size_t i = 0; i < m->batch_count; i++) json_put_text(&w, NULL, m->batches[i]);
     json_close_array(&w);
@@ -253,6 +252,7 @@ void trained_encode(const struct trained *m, struct buf *out) {
     json_put_int(&w, "presentations", m->presentations);
     json_put_int(&w, "labels", m->labels);
     json_put_int(&w, "missing", m->missing);
+    if (m->temperature > 0) json_put_real(&w, "temperature", m->temperature);
     put_metrics(&w, "training", &m->training);
     put_metrics(&w, "evaluation", &m->evaluation);
     json_put_real(&w, "seconds", m->seconds);
@@ -278,22 +278,26 @@ static enum err_kind get_batches(const struct json *o, struct arena *a, struct t
 
 enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained *m, struct err *e) {
     struct json *o = parse(json, e);
-    *m = (struct trained){0};
+    *m = (struct trained){.temperature = 1};
     if (!o) return e->kind;
     if (get_model(o, a, &m->model, e) || get_count(o, "version", true, &m->version, e) ||
         get_count(o, "parent", true, &m->parent, e) ||
         get_hex(o, "artifact", true, HASH_HEX, a, &m->artifact, e) ||
-        get_hex(o, "lineage", true, HASH_HEX, a, &m->lineage, e) || get_batches(o, a, m, e) ||
+        get_hex(o, "lineage", true, HASH_HEX, a, &m->lineage, e) ||
+        get_hex(o, "report", false, HASH_HEX, a, &m->report, e) || get_batches(o, a, m, e) ||
         get_count(o, "images", true, &m->images, e) ||
         get_count(o, "presentations", true, &m->presentations, e) ||
         get_count(o, "labels", true, &m->labels, e) ||
         get_count(o, "missing", false, &m->missing, e) ||
+        json_get_real(o, "temperature", false, &m->temperature, e) ||
         get_metrics(o, "training", &m->training, e) ||
         get_metrics(o, "evaluation", &m->evaluation, e) ||
         json_get_real(o, "seconds", false, &m->seconds, e) || get_time(o, &m->time_ms, e))
         err_in(e, "trained model");
     else if (m->version < 1 || m->batch_count < 1)
         err_bad(e, REASON_BAD_MESSAGE, "trained model: a version begins at 1 and has batches");
+    else if (!(m->temperature > 0))
+        err_bad(e, REASON_BAD_MESSAGE, "trained model: \"temperature\" must be above 0");
     json_free(o);
     return e->kind;
 }
@@ -310,8 +314,27 @@ void deployed_encode(const struct deployed *m, struct buf *out) {
     json_put_text(&w, "why", m->why);
     put_metrics(&w, "evaluation", &m->evaluation);
     put_metrics(&w, "challenger", &m->challenger);
+    if (m->best) {
+        json_open_object(&w, "best");
+        json_put_int(&w, "version", m->best);
+        json_put_text(&w, "artifact", m->best_artifact);
+        put_metrics(&w, "evaluation", &m->best_evaluation);
+        json_close_object(&w);
+    }
     put_time(&w, m->time_ms);
     json_end(&w);
+}
+
+static enum err_kind get_best(const struct json *o, struct arena *a, struct deployed *m,
+                              struct err *e) {
+    const struct json *v = json_member(o, "best");
+    m->best_evaluation = METRICS_NONE;
+    if (json_is_null(v)) return ERR_NONE;
+    if (get_count(v, "version", true, &m->best, e) ||
+        get_hex(v, "artifact", m->best > 0, HASH_HEX, a, &m->best_artifact, e) ||
+        get_metrics(v, "evaluation", &m->best_evaluation, e))
+        return err_in(e, "best");
+    return ERR_NONE;
 }
 
 enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m,
@@ -325,7 +348,8 @@ enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deploye
         json_get_bool(o, "promoted", true, &m->promoted, e) ||
         get_text(o, "why", true, a, &m->why, e) ||
         get_metrics(o, "evaluation", &m->evaluation, e) ||
-        get_metrics(o, "challenger", &m->challenger, e) || get_time(o, &m->time_ms, e))
+        get_metrics(o, "challenger", &m->challenger, e) || get_best(o, a, m, e) ||
+        get_time(o, &m->time_ms, e))
         err_in(e, "deployed model");
     json_free(o);
     return e->kind;

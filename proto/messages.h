@@ -11,6 +11,8 @@
 #include "lib/base/bytes.h"
 #include "lib/base/err.h"
 
+#include <math.h>
+
 enum { MESSAGE_SCHEMA = 1, ROW_HEX = 32 };
 
 enum split { SPLIT_TRAIN, SPLIT_EVAL };
@@ -52,7 +54,9 @@ enum err_kind manifest_decode(struct bytes json, struct arena *a, struct manifes
 struct metrics {
     int64_t images;
     double accuracy, auc, loss, precision, recall; /* NAN where undefined: JSON null */
+    double ece; /* expected calibration error, on the half that no temperature is fitted on */
 };
+#define METRICS_NONE ((struct metrics){0, NAN, NAN, NAN, NAN, NAN, NAN})
 
 /* models.trained: a new version of a model. */
 struct trained {
@@ -60,12 +64,16 @@ struct trained {
     int64_t version, parent; /* parent 0: from nothing */
     struct bytes artifact;   /* SHA-256, hex: the weights, safetensors */
     struct bytes lineage;    /* SHA-256, hex: what the model has learned from, JSON */
-    struct bytes *batches;   /* ids that this version learned from and no parent did */
+    struct bytes report;   /* SHA-256, hex: figures of each class, confusion and calibration, JSON;
+                                absent in a message of before there were any */
+    struct bytes *batches; /* ids that this version learned from and no parent did */
     size_t batch_count;
     int64_t images;        /* distinct images learned from, over all ancestors */
     int64_t presentations; /* images seen in training, repeats counted, over all ancestors */
     int64_t labels;        /* how many the model knows */
     int64_t missing;       /* images of these batches that the store had no more */
+    double
+        temperature; /* that predict divides the logits by; 1 in a message that has none; 0 is not sent */
     struct metrics training, evaluation;
     double seconds; /* spent on this version */
     int64_t time_ms;
@@ -84,7 +92,10 @@ struct deployed {
     struct bytes why;          /* one sentence for people */
     struct metrics evaluation; /* of the served version, on the images of the latest judgement */
     struct metrics challenger; /* of the judged one, on the same images */
-    int64_t time_ms;           /* of the judgement */
+    int64_t best; /* the version that no served one may fall far behind; 0: none, or not said */
+    struct bytes best_artifact;
+    struct metrics best_evaluation; /* on the same images; images 0 when it did not answer them */
+    int64_t time_ms;                /* of the judgement */
 };
 void deployed_encode(const struct deployed *m, struct buf *out);
 enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m,

@@ -1,11 +1,13 @@
 /*
  * deploy: models.trained -> models.deployed. Judges the newest version of a model against the one
  * in service (the champion), both on the images that the new one's lineage holds out, and promotes
- * it unless its accuracy is lower. Where they cannot be compared (nothing serves, nothing is held
- * out, the input has another size) it is promoted too; a version that has seen no image never is.
+ * it by the spec's rule: unless it is worse beyond chance, or only when it is better beyond chance
+ * (lib/learn/verdict.h). Where they cannot be compared (nothing serves, nothing is held out, the
+ * input has another size) it is promoted too; a version that has seen no image never is.
  * What it writes says which version predict must serve now and why. Older versions that waited
  * meanwhile are passed over, unless the newest cannot be judged. Weights of versions that the spec
- * does not keep any more are removed from Redis, never those that serve or did until now.
+ * does not keep any more are removed from Redis, never those that serve or did until now, nor those
+ * of the best version so far.
  *
  * How it fails: models.deployed is its only state. The runtime reads it to its end before each
  * call, so after a crash, or on another instance, the champion is the one that was committed, never
@@ -61,6 +63,7 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
                            struct out *out, struct err *e) {
     struct arena *a = out_arena(out);
     struct registry *registry = d->tables.registry;
+    const struct spec *spec = specs_of(d->tables.specs, m->model);
     struct deployed was, now;
     struct alive alive = out_alive(out);
     if (champions_find(&d->champions, m->model, a, &was, e)) return e->kind;
@@ -74,11 +77,13 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
         log_warn("model %.*s: version %lld comes after version %lld: Redis has lost versions of it",
                  (int)m->model.len, (const char *)m->model.data, (long long)m->version,
                  (long long)was.judged);
-    if (judge_challenger(registry, d->tables.images, m, &was, &alive, a, &now, e)) return e->kind;
+    if (judge_challenger(registry, d->tables.images, spec, m, &was, &alive, a, &now, e))
+        return e->kind;
     now.time_ms = clock_now_ms();
-    /* Before the commit: neither the champion until now nor the next one is touched. */
-    int64_t keep = specs_of(d->tables.specs, m->model)->keep_versions;
-    if (registry_prune(registry, m->model, now.judged - keep, now.version, was.version, e))
+    /* Before the commit: neither the champion and the best until now are touched, nor the next ones,
+       of which each is one of these three. */
+    const int64_t spare[] = {now.version, was.version, was.best};
+    if (registry_prune(registry, m->model, now.judged - spec->keep_versions, spare, e))
         return e->kind;
     return announce(&now, m, r, out, e);
 }

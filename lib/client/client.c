@@ -12,6 +12,7 @@
 #include "lib/learn/images.h"
 #include "lib/nn/matmul.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ static const struct command *const commands[] = {
     &command_models_verify,
     &command_models_export,
     &command_models_tensorboard,
+    &command_models_compare,
     &command_images_export,
     &command_topics_list,
     &command_topics_create,
@@ -106,6 +108,16 @@ int client_usage(const struct client *c, const char *fmt, ...) {
     client_say(c, "%s", text);
     fprintf(stderr, "darkroom %s --help shows how.\n", c->command->name);
     return CLIENT_USAGE;
+}
+
+int client_version(const struct client *c, const char *text, int64_t *version) {
+    const char *number = text + (text[0] == 'v');
+    char *end;
+    errno = 0;
+    *version = strtoll(number, &end, 10);
+    if (errno || end == number || *end || *version < 1)
+        return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", text);
+    return CLIENT_DONE;
 }
 
 static volatile sig_atomic_t stopped;

@@ -40,9 +40,9 @@ struct command {
 };
 extern const struct command command_publish, command_predict, command_results, command_status,
     command_models_list, command_models_show, command_models_verify, command_models_export,
-    command_models_tensorboard, command_images_export, command_topics_list, command_topics_create,
-    command_topics_check, command_topics_acls, command_generate_digits, command_dlq_list,
-    command_dlq_show, command_dlq_replay, command_dlq_drop;
+    command_models_tensorboard, command_models_compare, command_images_export, command_topics_list,
+    command_topics_create, command_topics_check, command_topics_acls, command_generate_digits,
+    command_dlq_list, command_dlq_show, command_dlq_replay, command_dlq_drop;
 
 int client_main(int argc, char **argv);
 
@@ -62,6 +62,9 @@ enum err_kind client_reach(const struct client *c, enum topic t, struct err *e) 
 /* A reader of the topic with its positions taken. NULL: ERR_AGAIN when the broker does not give them within
    ten seconds, as it may not while topics are new or leaders move; ERR_FATAL. */
 struct reader *client_follow(const struct client *c, enum topic t, enum reader_from from, struct err *e);
+
+/* The number of a version, "12" or "v12"; or says what is wrong with it, and is CLIENT_USAGE. */
+int client_version(const struct client *c, const char *text, int64_t *version) MUST_CHECK;
 
 /* Microseconds until the n-th of `rate` things a second is due; 0: now. rate 0 is no limit. */
 int64_t client_due(int64_t start_us, int64_t n, int64_t rate);

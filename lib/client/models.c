@@ -5,11 +5,11 @@
 #include "lib/base/json.h"
 #include "lib/client/client.h"
 #include "lib/client/fleet.h"
+#include "lib/client/report.h"
 #include "lib/client/show.h"
 #include "lib/learn/images.h"
 #include "lib/learn/registry.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +54,7 @@ static const struct deployed *deployed_of(const struct shelf *s, struct bytes mo
 /* What became of a version, as far as the latest judgement tells. */
 static const char *state_of(const struct deployed *d, int64_t version) {
     if (d && d->version == version) return "served";
-    if (d && d->judged == version) return "judged worse";
+    if (d && d->judged == version) return "not promoted";
     if (d && version < d->judged) return "earlier";
     return "not judged yet";
 }
@@ -72,10 +72,12 @@ static void put_metrics(struct json_writer *w, const char *name, const struct me
     put_metric(w, "loss", m->loss);
     put_metric(w, "precision", m->precision);
     put_metric(w, "recall", m->recall);
+    put_metric(w, "ece", m->ece);
     json_close_object(w);
 }
 
-static void print_json(const struct trained *v, const char *state) {
+/* report: JSON, or absent. */
+static void print_json(const struct trained *v, const char *state, struct bytes report) {
     struct buf b = {0};
     char time[CLOCK_RFC3339_LEN + 1];
     clock_format(v->time_ms, time);
@@ -95,6 +97,8 @@ static void print_json(const struct trained *v, const char *state) {
     put_metrics(&w, "training", &v->training);
     json_put_text(&w, "artifact", v->artifact);
     json_put_text(&w, "lineage", v->lineage);
+    json_put_real(&w, "temperature", v->temperature);
+    if (report.data) json_put_raw(&w, "report", report);
     json_end(&w);
     puts(b.data);
     buf_free(&b);
@@ -121,11 +125,12 @@ static void put_version(struct table *t, const struct trained *v, const char *st
     put_number(t, "%.4f", v->evaluation.loss);
     put_number(t, "%.4f", v->evaluation.precision);
     put_number(t, "%.4f", v->evaluation.recall);
+    put_number(t, "%.4f", v->evaluation.ece);
     put_number(t, "%.1f", v->seconds);
     table_text(t, bytes_of(state));
 }
 static const char *const heads[] = {"model", ">version", ">parent", "time (UTC)", ">images", ">seen", ">accuracy", ">auc",
-                                    ">loss", ">precision", ">recall", ">seconds", "state"};
+                                    ">loss", ">precision", ">recall", ">ece", ">seconds", "state"};
 enum { COLUMNS = sizeof heads / sizeof *heads };
 
 static enum err_kind list_model(struct shelf *s, struct bytes model, bool json, struct table *t, struct err *e) {
@@ -134,7 +139,7 @@ static enum err_kind list_model(struct shelf *s, struct bytes model, bool json, 
     if (registry_versions(s->registry, model, &s->arena, &versions, &n, e)) return e->kind;
     for (size_t i = 0; i < n; i++) {
         const char *state = state_of(deployed_of(s, model), versions[i].version);
-        if (json) print_json(&versions[i], state);
+        if (json) print_json(&versions[i], state, (struct bytes){0});
         else put_version(t, &versions[i], state);
     }
     return ERR_NONE;
@@ -170,7 +175,7 @@ static void show_metrics(const char *name, const struct metrics *m) {
     char count[32];
     printf("%-14s %s images", name, show_count(m->images, count));
     const struct { const char *name; double value; } figures[] = {
-        {"accuracy", m->accuracy}, {"auc", m->auc}, {"loss", m->loss}, {"precision", m->precision}, {"recall", m->recall}};
+        {"accuracy", m->accuracy}, {"auc", m->auc}, {"loss", m->loss}, {"precision", m->precision}, {"recall", m->recall}, {"ece", m->ece}};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
         if (!isnan(figures[i].value)) printf(", %s %.4f", figures[i].name, figures[i].value);
     puts("");
@@ -201,28 +206,44 @@ static void show_version(const struct trained *v, const struct deployed *d) {
     buf_free(&b);
 }
 
+static enum err_kind show_report(struct bytes json, struct arena *a, struct err *e) {
+    struct version_report r;
+    struct buf b = {0};
+    if (report_decode(json, a, &r, e)) return e->kind;
+    report_print(&r, &b);
+    fwrite(b.data, 1, b.len, stdout);
+    buf_free(&b);
+    return ERR_NONE;
+}
+
 static int show(struct client *c, const void *options, char **operands, int n) {
     const struct options *o = options;
     struct err e = {0};
     struct shelf s = {0};
     struct trained v = {0};
-    char *end;
-    const char *number = operands[1] + (operands[1][0] == 'v');
-    errno = 0;
-    long long version = strtoll(number, &end, 10);
-    if (errno || end == number || *end || version < 1)
-        return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", operands[1]);
+    int64_t version;
+    struct buf report = {0};
+    if (client_version(c, operands[1], &version)) return CLIENT_USAGE;
     if (!open_shelf(c, &s, &e) && !registry_version(s.registry, bytes_of(operands[0]), version, &s.arena, &v, &e)) {
         const struct deployed *d = deployed_of(&s, v.model);
-        if (o->json) print_json(&v, state_of(d, version));
+        bool pruned = v.report.data && registry_get_artifact(s.registry, v.report, &report, &e) == ERR_BAD;
+        if (pruned) err_clear(&e);
+        if (e.kind) goto done;
+        if (o->json) print_json(&v, state_of(d, version), report.len ? buf_bytes(&report) : (struct bytes){0});
         else show_version(&v, d);
+        if (!o->json && report.len) (void)!show_report(buf_bytes(&report), &s.arena, &e);
+        if (!o->json && pruned) puts("report         is not in Redis any more, as the weights of old versions");
     }
+done:
+    buf_free(&report);
     close_shelf(&s);
     return e.kind ? client_fail(c, &e) : CLIENT_DONE;
 }
 
 const struct command command_models_show = {
     .name = "models show", .operands = "MODEL VERSION", .what = "all that is known of one version", .needs = NEEDS_KAFKA | NEEDS_REDIS,
-    .help = "  darkroom models show default 12\n"
+    .help = "What it grew from and learned, its figures, and from its report: how far its probabilities are right, how it\n"
+            "does class by class on the images held out, and what it takes for what.\n\n"
+            "  darkroom models show default 12\n"
             "  darkroom models show default v12 --json",
     .least = 2, .most = 2, .settings = settings, .options_size = sizeof(struct options), .run = show};

@@ -146,6 +146,10 @@ void table_end(struct table *t) {
     table_write(t, &b);
     fwrite(b.data, 1, b.len, stdout);
     buf_free(&b);
+    table_free(t);
+}
+
+void table_free(struct table *t) {
     free(t->cells);
     arena_free(&t->texts);
     *t = (struct table){0};

@@ -31,6 +31,7 @@ void table_text(struct table *t, struct bytes text);
 void table_print(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void table_write(const struct table *t, struct buf *out);
 void table_end(struct table *t); /* writes to stdout and frees */
+void table_free(struct table *t);
 
 /* RFC 4180: quoted where needed, and where a spreadsheet would take it for a formula; never altered. */
 void csv_field(struct buf *out, struct bytes text);

@@ -8,6 +8,7 @@
 #include "lib/learn/images.h"
 #include "lib/learn/lineage.h"
 #include "lib/learn/registry.h"
+#include "lib/learn/spec.h"
 #include "lib/nn/model.h"
 
 /*
@@ -21,14 +22,22 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
                           unsigned char *gone, const struct alive *alive, struct metrics *out,
                           struct err *e) MUST_CHECK;
 
+/* A version's weights, and the rows that its lineage holds out (appended). ERR_BAD when they are gone
+   or damaged. */
+enum err_kind judge_load(struct registry *g, struct bytes artifact, struct model *m,
+                         struct err *e) MUST_CHECK;
+enum err_kind judge_held_out(struct registry *g, const struct trained *m, struct rows *rows,
+                             struct err *e) MUST_CHECK;
+
 /*
- * The challenger against what serves now (served.version 0: nothing does), both on the images that
- * the challenger's lineage holds out. Promoted unless its accuracy is lower. Where they cannot be
- * compared (nothing serves, nothing is held out, the input has another size) it is promoted too; a
- * version that has seen no image never is. Fills everything of *out but time_ms; texts live in the
- * arena. ERR_BAD when the challenger's artifacts are gone or damaged.
+ * The challenger against what serves now (served.version 0: nothing does) and against the best so
+ * far, all on the images that the challenger's lineage holds out, which are read once for all of
+ * them. verdict.h has the rules. Where they cannot be compared (nothing serves, nothing is held out,
+ * the input has another size, the weights that served are lost) it is promoted, unless it is below
+ * the floor; a version that has seen no image never is. Fills everything of *out but time_ms; texts
+ * live in the arena. ERR_BAD when the challenger's artifacts are gone or damaged.
  */
-enum err_kind judge_challenger(struct registry *g, struct images *im,
+enum err_kind judge_challenger(struct registry *g, struct images *im, const struct spec *spec,
                                const struct trained *challenger, const struct deployed *served,
                                const struct alive *alive, struct arena *a, struct deployed *out,
                                struct err *e) MUST_CHECK;

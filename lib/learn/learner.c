@@ -9,6 +9,7 @@
 #include "lib/base/log.h"
 #include "lib/learn/pupil.h"
 #include "lib/learn/recipe.h"
+#include "lib/learn/report.h"
 #include "lib/learn/study.h"
 
 #include <stdio.h>
@@ -140,15 +141,15 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
 /* On the new training images and on those that are held out, of which the ones that are gone are
  * dropped. */
 static enum err_kind measure(struct learner *l, struct pupil *p, const struct rows *fresh,
-                             const struct course *c, const struct alive *alive, struct trained *out,
-                             struct err *e) {
+                             const struct course *c, const struct alive *alive, struct arena *a,
+                             struct trained *out, struct err *e) {
     size_t n = fresh->count < LOOK ? fresh->count : LOOK;
     unsigned char *gone = mem_zeroed(p->held.count, 1);
     struct bytes model = bytes_of(p->name);
-    if (!judge_score(l->images, model, &p->model, p->average, fresh, n, NULL, alive, &out->training,
-                     e) &&
-        !judge_score(l->images, model, &p->model, p->average, &p->held, p->held.count, gone, alive,
-                     &out->evaluation, e)) {
+    if (!report_measure(l->registry, l->images, &p->model, p->average, &p->held, gone, alive, a,
+                        out, e) &&
+        !judge_score(l->images, model, &p->model, p->average, fresh, n, NULL, alive, &out->training,
+                     e)) {
         if (c->steps) out->training.loss = c->loss;
         rows_drop(&p->held, gone);
     }
@@ -184,7 +185,7 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
         &wanted, (int)spec->height, (int)spec->width, (int)spec->channels);
     if (pupil_grow(p, &wanted, &anew, e)) goto done;
     model_set_note(&p->model, "alpha", spec->alpha ? "black" : "white");
-    if (study(&c, p, alive, e) || measure(l, p, &f->train, &c, alive, out, e) ||
+    if (study(&c, p, alive, e) || measure(l, p, &f->train, &c, alive, a, out, e) ||
         save_recipe(l, &c, p->rows.count, &f->lineage, e))
         goto done;
     out->presentations += c.presentations;
@@ -194,8 +195,9 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
     if (rows_unpack(&p->rows, rows_pack(&f->train, 0, f->train.count), e) ||
         pupil_save(p, l->registry, &f->lineage, a, out, e))
         goto done;
-    const struct bytes state[] = {bytes_of(f->lineage.weights), bytes_of(f->lineage.momentum)};
-    if (registry_publish(l->registry, out, state, 2, e)) goto done;
+    const struct bytes beside[] = {bytes_of(f->lineage.weights), bytes_of(f->lineage.momentum),
+                                   out->report};
+    if (registry_publish(l->registry, out, beside, out->report.data ? 3 : 2, e)) goto done;
     pupil_published(p, out);
 done:
     free(c.gone);

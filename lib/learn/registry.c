@@ -154,21 +154,22 @@ enum err_kind registry_batches(struct registry *g, struct bytes model, const str
 
 static struct redis_script prune_script = {
     "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'WITHSCORES') "
-    "for i = 1, #gone, 2 do if gone[i + 1] ~= ARGV[3] and gone[i + 1] ~= ARGV[4] then "
+    "local spare = { [ARGV[3]] = true, [ARGV[4]] = true, [ARGV[5]] = true } "
+    "for i = 1, #gone, 2 do if not spare[gone[i + 1]] then "
     "redis.call('DEL', ARGV[1] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end end return 0",
     ""};
 
-enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to, int64_t spare,
-                             int64_t spare_too, struct err *e) {
+enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to,
+                             const int64_t spare[3], struct err *e) {
     struct redis_reply reply;
-    char key[400], number[3][24];
-    const int64_t numbers[] = {up_to, spare, spare_too};
-    for (int i = 0; i < 3; i++)
-        snprintf(number[i], sizeof number[i], "%lld", (long long)numbers[i]);
-    return redis_script(g->redis, &prune_script, &reply, e, 1, 5,
+    char key[400], number[4][24];
+    for (int i = 0; i < 4; i++)
+        snprintf(number[i], sizeof number[i], "%lld", (long long)(i ? spare[i - 1] : up_to));
+    return redis_script(g->redis, &prune_script, &reply, e, 1, 6,
                         (const struct bytes[]){model_key(g, model, "weights", key),
                                                artifact_key(g, BYTES("")), bytes_of(number[0]),
-                                               bytes_of(number[1]), bytes_of(number[2])});
+                                               bytes_of(number[1]), bytes_of(number[2]),
+                                               bytes_of(number[3])});
 }
 
 /* A batch that a version has learned from by now was looked for before that version was there:

@@ -5,8 +5,8 @@
  *     <prefix>model:{model}:head         STRING  the version that the next one grows from
  *     <prefix>model:{model}:versions     HASH    version -> its models.trained message, complete
  *     <prefix>model:{model}:batches      HASH    batch id -> the version that learned from it
- *     <prefix>model:{model}:weights      ZSET    artifact that a version serves, or goes on
- *                                                from -> the version
+ *     <prefix>model:{model}:weights      ZSET    artifact of a version's weights, training state
+ *                                                or report -> the version
  *
  * A version is published by one script that moves the head by compare-and-set on its parent, keeps
  * the message and marks its batches: all of it or nothing. A trainer that lost its partition and
@@ -44,12 +44,12 @@ enum err_kind registry_versions(struct registry *g, struct bytes model, struct a
 /* versions[i] is the version that learned from batches[i], 0 when none did. */
 enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches,
                                size_t n, int64_t *versions, struct err *e) MUST_CHECK;
-/* Removes the weights of versions up to up_to, and the state that training went on from, but those
-   of the two versions to spare. */
-enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to, int64_t spare,
-                             int64_t spare_too, struct err *e) MUST_CHECK;
-/* The n artifacts are removed with the version's weights. ERR_AGAIN when the head is no longer m->parent, or a version has learned from one of the batches:
-   somebody else went on. Repeating the same is fine. */
+/* Removes all artifacts of versions up to up_to that registry_publish was given, but those of the
+   versions to spare. */
+enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to,
+                             const int64_t spare[3], struct err *e) MUST_CHECK;
+/* The n artifacts go, beside its weights, when the version is pruned. ERR_AGAIN when the head is no
+   longer m->parent, or a version has learned from one of the batches: somebody else went on. Repeating the same is fine. */
 enum err_kind registry_publish(struct registry *g, const struct trained *m,
                                const struct bytes *artifacts, size_t n, struct err *e) MUST_CHECK;
 

@@ -18,6 +18,7 @@
 
 enum network { NETWORK_AUTO, NETWORK_MLP, NETWORK_CNN };
 enum augments { AUGMENT_AUTO, AUGMENT_CHARACTERS, AUGMENT_PHOTOS, AUGMENT_NONE };
+enum deploy_rule { DEPLOY_FRESH, DEPLOY_BETTER };
 
 struct spec {
     int64_t width, height, channels; /* of the input; channels 1 (grey) or 3 (RGB) */
@@ -36,6 +37,11 @@ struct spec {
 
     double eval_share; /* of the ids */
     int64_t eval_most; /* images; the ones with the smallest row names are taken */
+
+    int deploy_rule;      /* enum deploy_rule; lib/learn/verdict.h says what they do */
+    double deploy_error;  /* chance that the test may be wrong by */
+    double deploy_margin; /* points: hundredths of the accuracy */
+    double deploy_floor;  /* accuracy */
 
     int64_t keep_images, keep_age_ms; /* 0: for ever */
     int64_t keep_versions;            /* whose weights are kept, beside the one that is served */

@@ -28,6 +28,7 @@ struct net {
     struct net_spec spec;
     int classes;
     struct net_norm norm;
+    float temperature;
     int layer_count;
     struct layer
         layers[NET_MAX_LAYERS + 1]; /* the last is the dense layer to the classes, without ReLU */

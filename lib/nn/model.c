@@ -6,11 +6,13 @@
 #include "lib/nn/safetensors.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char FORMAT[] = "darkroom.format", NET[] = "darkroom.net",
-                  LABELS[] = "darkroom.labels", NORM[] = "darkroom.norm";
+                  LABELS[] = "darkroom.labels", NORM[] = "darkroom.norm",
+                  TEMPERATURE[] = "darkroom.temperature";
 
 /* ORDER layer_type */
 static const char *const type_names[] = {"dense", "conv", "maxpool", "relu"};
@@ -102,13 +104,18 @@ enum err_kind model_save(const struct model *m, const float *params, struct buf 
     write_labels(m, &labels);
     write_norm(net_norm(m->net), net_spec(m->net)->channels, &norm);
 
-    struct safetensors_text *text = mem_alloc((4 + m->note_count) * sizeof *text);
+    struct safetensors_text *text = mem_alloc((5 + m->note_count) * sizeof *text);
+    int texts = 4;
     text[0] = (struct safetensors_text){FORMAT, "1"};
     text[1] = (struct safetensors_text){NET, spec.data};
     text[2] = (struct safetensors_text){LABELS, labels.data};
     text[3] = (struct safetensors_text){NORM, norm.data};
+    char temperature[32];
+    snprintf(temperature, sizeof temperature, "%.9g", (double)net_temperature(m->net));
+    if (net_temperature(m->net) != 1)
+        text[texts++] = (struct safetensors_text){TEMPERATURE, temperature};
     for (int i = 0; i < m->note_count; i++)
-        text[4 + i] = (struct safetensors_text){m->notes[i].key, m->notes[i].value};
+        text[texts++] = (struct safetensors_text){m->notes[i].key, m->notes[i].value};
 
     int count;
     const struct net_tensor *named = net_tensors(m->net, &count);
@@ -120,7 +127,7 @@ enum err_kind model_save(const struct model *m, const float *params, struct buf 
         tensor[i].data = params + named[i].offset;
         for (int d = 0; d < named[i].rank; d++) tensor[i].shape[d] = named[i].shape[d];
     }
-    enum err_kind kind = safetensors_write(text, 4 + m->note_count, tensor, count, out, e);
+    enum err_kind kind = safetensors_write(text, texts, tensor, count, out, e);
     free(text);
     free(tensor);
     buf_free(&spec);
@@ -209,6 +216,16 @@ static enum err_kind read_floats(const struct json *v, int count, float *out, st
     return ERR_NONE;
 }
 
+static enum err_kind read_temperature(const struct safetensors *s, struct net *net, struct err *e) {
+    const char *text = safetensors_text(s, TEMPERATURE);
+    char *end;
+    if (!text) return ERR_NONE;
+    float t = strtof(text, &end);
+    if (end == text || *end || !(t >= 1e-3f && t <= 1e3f)) return bad(e, TEMPERATURE);
+    net_set_temperature(net, t);
+    return ERR_NONE;
+}
+
 static enum err_kind read_tensors(const struct safetensors *s, struct net *net, struct err *e) {
     int count;
     const struct net_tensor *named = net_tensors(net, &count);
@@ -230,7 +247,7 @@ static void read_notes(const struct safetensors *s, struct model *m) {
     for (int i = 0; i < safetensors_text_count(s); i++) {
         struct safetensors_text t = safetensors_text_at(s, i);
         if (strcmp(t.key, FORMAT) && strcmp(t.key, NET) && strcmp(t.key, LABELS) &&
-            strcmp(t.key, NORM))
+            strcmp(t.key, NORM) && strcmp(t.key, TEMPERATURE))
             model_set_note(m, t.key, t.value);
     }
 }
@@ -261,7 +278,7 @@ static enum err_kind read_model(const struct safetensors *s, struct bytes file, 
     if (v && !read_floats(json_member(v, "mean"), spec.channels, norm->mean, e))
         (void)!read_floats(json_member(v, "scale"), spec.channels, norm->scale, e);
     json_free(v);
-    if (e->kind || read_tensors(s, m->net, e)) return e->kind;
+    if (e->kind || read_temperature(s, m->net, e) || read_tensors(s, m->net, e)) return e->kind;
     read_notes(s, m);
     return ERR_NONE;
 }

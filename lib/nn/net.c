@@ -225,6 +225,7 @@ struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed, st
     net->spec = *spec;
     net->classes = classes;
     for (int c = 0; c < NET_MAX_CHANNELS; c++) net->norm.scale[c] = 1;
+    net->temperature = 1;
     if (build(net, e)) {
         free(net);
         return NULL;
@@ -260,6 +261,12 @@ size_t net_image_size(const struct net *net) {
 struct net_norm *net_norm(struct net *net) {
     return &net->norm;
 }
+float net_temperature(const struct net *net) {
+    return net->temperature;
+}
+void net_set_temperature(struct net *net, float temperature) {
+    net->temperature = temperature;
+}
 size_t net_param_count(const struct net *net) {
     return net->param_count;
 }
@@ -293,6 +300,7 @@ enum err_kind net_grow(struct net *net, int classes, uint64_t seed, struct err *
     struct net *grown = net_make(&net->spec, classes, seed, e);
     if (!grown) return e->kind;
     grown->norm = net->norm;
+    grown->temperature = net->temperature;
     float *params = net_grow_array(grown, net->classes, net->params, grown->params);
     free(grown->params);
     free(net->params);
@@ -348,6 +356,8 @@ static void run_block(struct net_run *run, const float *params, const float *x, 
         layer_forward(&net->layers[i], params, x, n, y, NULL, run->scratch);
         x = y;
     }
+    for (size_t i = 0; net->temperature != 1 && i < (size_t)n * net->classes; i++)
+        prob[i] /= net->temperature;
     softmax(prob, n, net->classes);
 }
 

@@ -81,6 +81,10 @@ const struct net_spec *net_spec(const struct net *net);
 int net_classes(const struct net *net);
 size_t net_image_size(const struct net *net); /* height * width * channels: bytes of an image */
 struct net_norm *net_norm(struct net *net);   /* to read or set; trainers and runs follow it */
+/* What a forward pass divides the logits by before the softmax; a new net has 1. A trainer knows
+   nothing of it. */
+float net_temperature(const struct net *net);
+void net_set_temperature(struct net *net, float temperature); /* > 0 */
 size_t net_param_count(const struct net *net);
 float *net_params(struct net *net); /* (param_count); to read or set */
 const struct net_tensor *net_tensors(const struct net *net, int *count);

@@ -4,8 +4,8 @@
 #include "lib/base/bytes.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct ranked {
     float p;
@@ -37,7 +37,8 @@ static double auc_of(struct ranked *r, size_t n) {
     return (ranks - p * (p + 1) / 2) / (p * (double)(n - positives));
 }
 
-static double macro_auc(const float *prob, const int *label, size_t n, int classes) {
+static double macro_auc(const float *prob, const int *label, size_t n, int classes,
+                        struct class_score *each) {
     struct ranked *r = mem_alloc(n * sizeof *r);
     double sum = 0;
     int counted = 0;
@@ -47,6 +48,7 @@ static double macro_auc(const float *prob, const int *label, size_t n, int class
             r[i] = (struct ranked){isnan(p) ? -1 : p, label[i] == c}; /* a NaN has no order */
         }
         double auc = auc_of(r, n);
+        each[c].auc = auc < 0 ? NAN : auc;
         if (auc < 0) continue;
         sum += auc;
         counted++;
@@ -57,35 +59,38 @@ static double macro_auc(const float *prob, const int *label, size_t n, int class
 
 /* Precision and recall of a class, and their unweighted means: Sokolova and Lapalme 2009, table 3.
  */
-static void macro_of(const uint32_t *confusion, int classes, struct score *out) {
-    int labelled_classes = 0, seen_classes = 0;
+static void macro_of(const struct class_score *each, int classes, struct score *out) {
+    int labelled = 0, seen = 0;
     for (int c = 0; c < classes; c++) {
-        double labelled = 0, guessed = 0, right = confusion[(size_t)c * classes + c];
-        for (int k = 0; k < classes; k++) {
-            labelled += confusion[(size_t)c * classes + k];
-            guessed += confusion[(size_t)k * classes + c];
-        }
-        labelled_classes += labelled > 0;
-        seen_classes += labelled > 0 || guessed > 0;
-        if (guessed > 0) out->precision += right / guessed;
-        if (labelled > 0) out->recall += right / labelled;
+        const struct class_score *k = &each[c];
+        labelled += k->labelled > 0;
+        seen += k->labelled > 0 || k->guessed > 0;
+        if (k->guessed) out->precision += (double)k->right / (double)k->guessed;
+        if (k->labelled) out->recall += (double)k->right / (double)k->labelled;
     }
-    out->precision /= seen_classes;
-    out->recall /= labelled_classes;
+    out->precision /= seen;
+    out->recall /= labelled;
+}
+
+int score_guess(const float *prob, int classes) {
+    int guess = 0;
+    for (int c = 1; c < classes; c++)
+        if (prob[c] > prob[guess]) guess = c;
+    return guess;
 }
 
 void score_of(const float *prob, const int *label, size_t n, int classes, struct score *out,
-              uint32_t *confusion) {
-    size_t cells = (size_t)classes * classes, right = 0;
-    uint32_t *counts = confusion ? confusion : mem_alloc(cells * sizeof *counts);
-    memset(counts, 0, cells * sizeof *counts);
+              struct class_score *each) {
+    struct class_score *own = each ? each : mem_alloc((size_t)classes * sizeof *own);
+    size_t right = 0;
+    for (int c = 0; c < classes; c++) own[c] = (struct class_score){.auc = NAN};
     *out = (struct score){.n = n, .auc = 0.5};
     for (size_t i = 0; i < n; i++) {
         const float *p = prob + i * classes;
-        int guess = 0;
-        for (int c = 1; c < classes; c++)
-            if (p[c] > p[guess]) guess = c;
-        counts[(size_t)label[i] * classes + guess]++;
+        int guess = score_guess(p, classes);
+        own[label[i]].labelled++;
+        own[guess].guessed++;
+        own[guess].right += guess == label[i];
         right += guess == label[i];
         double q = p[label[i]];
         out->log_loss -= log(q > 1e-15 ? q : 1e-15);
@@ -93,8 +98,8 @@ void score_of(const float *prob, const int *label, size_t n, int classes, struct
     if (n) {
         out->accuracy = (double)right / (double)n;
         out->log_loss /= (double)n;
-        macro_of(counts, classes, out);
-        out->auc = macro_auc(prob, label, n, classes);
+        macro_of(own, classes, out);
+        out->auc = macro_auc(prob, label, n, classes, own);
     }
-    if (!confusion) free(counts);
+    if (!each) free(own);
 }

@@ -5,7 +5,6 @@
 #define DARKROOM_NN_SCORE_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 /* With n == 0 everything is 0, and auc is 0.5. */
 struct score {
@@ -19,9 +18,17 @@ struct score {
                       without negatives are left out; 0.5 when none is left */
 };
 
-/* prob is (n, classes), label (n) in 0..classes-1; confusion is (classes, classes), label by guess,
-   counts, or NULL when not wanted. */
+/* Of one class: precision is right / guessed, recall right / labelled. */
+struct class_score {
+    size_t labelled, guessed, right; /* images */
+    double auc;                      /* NAN without positives or without negatives */
+};
+
+/* prob is (n, classes), label (n) in 0..classes-1; each is (classes), or NULL when not wanted. */
 void score_of(const float *prob, const int *label, size_t n, int classes, struct score *out,
-              uint32_t *confusion);
+              struct class_score *each);
+
+/* The answer of one row (classes): the first class of the largest probability. */
+int score_guess(const float *prob, int classes);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include "lib/image/png.h"
 #include "lib/learn/lineage.h"
+#include "lib/learn/report.h"
 #include "lib/nn/model.h"
 #include "tests/unit/png_file.h"
 
@@ -101,6 +102,26 @@ static void models(void) {
         3,
         {{LAYER_CONV, 2, 2, 2, 1}, {LAYER_RELU, 0, 0, 0, 0}, {LAYER_MAXPOOL, 0, 2, 0, 0}}};
     one_model("strides", &spec, labels + 2);
+}
+
+static void reports(void) {
+    struct report_class classes[] = {{BYTES("7"), {10, 9, 8, 0.75}}, {{0}, {1, 0, 0, NAN}}};
+    struct report_pair pairs[] = {{BYTES("7"), BYTES("1"), 2}, {{0}, BYTES("7"), 1}};
+    struct version_report r = {.model = BYTES("m"), .version = 3, .images = 11, .temperature = 0.9};
+    struct buf json = {0};
+    r.calibration.ece = NAN;
+    report_encode(&r, &json);
+    save("report", "empty", buf_bytes(&json));
+    buf_clear(&json);
+    r.classes = classes;
+    r.pairs = pairs;
+    r.class_count = r.pair_count = 2;
+    r.classes_left_out = 5;
+    r.calibration.images = r.calibration.bins[14].images = 6;
+    r.calibration.ece = 0.02;
+    report_encode(&r, &json);
+    save("report", "two", buf_bytes(&json));
+    buf_free(&json);
 }
 
 static void lineages(void) {
@@ -301,6 +322,7 @@ int main(int argc, char **argv) {
     pictures();
     models();
     lineages();
+    reports();
     events();
     rows();
     texts();

@@ -6,6 +6,7 @@
 #include "lib/base/clock.h"
 #include "lib/learn/learner.h"
 #include "lib/learn/lineage.h"
+#include "lib/learn/report.h"
 #include "lib/learn/served.h"
 #include "lib/learn/verify.h"
 #include "tests/unit/redis_server.h"
@@ -416,7 +417,7 @@ static void what_was_not_made_so_differs(void **state) {
     assert_int_equal(v.verdict, VERDICT_DIFFERS);
     assert_true(v.different > 100 && v.different <= v.floats / 3);
     assert_true(v.largest > 0);
-    assert_int_equal(registry_prune(registry, BYTES("m"), 1, 0, 0, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, (const int64_t[]){0, 0, 0}, &err), ERR_NONE);
     assert_int_equal(verify(2).verdict, VERDICT_NO_PARENT);
 }
 
@@ -472,13 +473,15 @@ static void judges_on_the_same_images(void **state) {
     mislabel = 0;
     struct trained one = learn(l, &spec, &m[0], 1);
     struct deployed none = {0}, first, second;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &one, &none, &alive, &arena, &first, &err),
+        ERR_NONE);
     assert_true(first.promoted);
     assert_int_equal(first.version, 1);
     struct trained two = learn(l, &spec, &m[1], 1);
     assert_int_equal(
-        judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &two, &first, &alive, &arena, &second, &err),
+        ERR_NONE);
     assert_false(second.promoted);
     assert_int_equal(second.version, 1);
     assert_int_equal(second.judged, 2);
@@ -496,8 +499,9 @@ static void what_is_lost_begins_anew(void **state) {
     struct trained one = learn(l, &spec, &m[0], 1);
     struct deployed none = {0}, first, second, third;
     struct redis_reply reply;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &one, &none, &alive, &arena, &first, &err),
+        ERR_NONE);
     assert_int_equal(redis_do(redis, &reply, &err, 1, (const struct bytes[]){BYTES("FLUSHALL")}),
                      ERR_NONE);
 
@@ -506,7 +510,8 @@ static void what_is_lost_begins_anew(void **state) {
     assert_int_equal(gone.images, 0);
     assert_int_equal(gone.missing, 300);
     assert_int_equal(
-        judge_challenger(registry, images, &gone, &first, &alive, &arena, &second, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &gone, &first, &alive, &arena, &second, &err),
+        ERR_NONE);
     assert_false(second.promoted);
     assert_true(bytes_equal(second.artifact, one.artifact));
 
@@ -515,7 +520,8 @@ static void what_is_lost_begins_anew(void **state) {
     assert_int_equal(back.version, 2);
     assert_int_equal(back.images, 300);
     assert_int_equal(
-        judge_challenger(registry, images, &back, &second, &alive, &arena, &third, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &back, &second, &alive, &arena, &third, &err),
+        ERR_NONE);
     assert_true(third.promoted);
     assert_true(bytes_equal(third.artifact, back.artifact));
     learner_close(l);
@@ -584,11 +590,187 @@ static void equal_weights_share_nothing(void **state) {
     spec.average = 0; /* what is served is what training goes on from */
     for (int i = 0; i < 4; i++) t[i] = learn(l, &spec, &m[i], 1);
     for (int i = 0; i < 4; i++) assert_true(has_artifact(t[i].artifact));
-    assert_int_equal(registry_prune(registry, BYTES("m"), 3, 2, 4, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 3, (const int64_t[]){2, 4, 0}, &err),
+                     ERR_NONE);
     assert_false(has_artifact(t[0].artifact));
     assert_true(has_artifact(t[1].artifact)); /* spared */
     assert_false(has_artifact(t[2].artifact));
     assert_true(has_artifact(t[3].artifact));
+    learner_close(l);
+}
+
+static void a_report_counts_what_was_measured(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m[] = {batch_of(0, 600, 4, true), {.model = {0}}};
+    mislabel = 1; /* there is something to take for something else */
+    m[1] = batch_of(5000, 200, 4, true);
+    mislabel = 0;
+    struct trained t = learn(l, &spec, m, 2);
+    struct buf file = {0};
+    struct version_report r;
+    assert_int_equal(registry_get_artifact(registry, t.report, &file, &err), ERR_NONE);
+    assert_int_equal(report_decode(buf_bytes(&file), &arena, &r, &err), ERR_NONE);
+    assert_true(bytes_is(r.model, "m"));
+    assert_int_equal(r.version, 1);
+    assert_int_equal(r.images, 160);
+    assert_int_equal(r.class_count, 4);
+    size_t labelled = 0, right = 0;
+    int64_t wrong = 0, last = INT64_MAX;
+    double precision = 0, recall = 0, auc = 0;
+    for (size_t i = 0; i < 4; i++) {
+        const struct class_score *s = &r.classes[i].score;
+        labelled += s->labelled;
+        right += s->right;
+        precision += (double)s->right / (double)s->guessed / 4;
+        recall += (double)s->right / (double)s->labelled / 4;
+        auc += s->auc / 4;
+    }
+    for (size_t i = 0; i < r.pair_count; i++) {
+        wrong += r.pairs[i].images;
+        assert_true(r.pairs[i].images <= last && !bytes_equal(r.pairs[i].label, r.pairs[i].guess));
+        last = r.pairs[i].images;
+    }
+    assert_int_equal(labelled, 160);
+    assert_true(wrong >= 10);
+    assert_int_equal((int64_t)(labelled - right), wrong);
+    assert_true(fabs((double)right / 160 - t.evaluation.accuracy) < 1e-9);
+    assert_true(fabs(precision - t.evaluation.precision) < 1e-9);
+    assert_true(fabs(recall - t.evaluation.recall) < 1e-9);
+    assert_true(fabs(auc - t.evaluation.auc) < 1e-9);
+    assert_true(r.calibration.images > 50 && r.calibration.images < 110); /* one half */
+    assert_true(r.calibration.ece == t.evaluation.ece);
+    assert_true(r.temperature == t.temperature && t.temperature != 1);
+
+    /* The weights carry the temperature, and what others measure with them is the same. */
+    struct model model = {0};
+    struct rows rows = {0};
+    struct metrics again;
+    assert_int_equal(judge_load(registry, t.artifact, &model, &err), ERR_NONE);
+    assert_true((double)net_temperature(model.net) == t.temperature);
+    assert_int_equal(judge_held_out(registry, &t, &rows, &err), ERR_NONE);
+    assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, &rows, rows.count, NULL, &alive,
+                                 &again, &err),
+                     ERR_NONE);
+    assert_true(again.accuracy == t.evaluation.accuracy);
+    assert_true(fabs(again.loss - t.evaluation.loss) < 1e-5);
+    assert_true(fabs(again.ece - t.evaluation.ece) < 1e-4);
+    net_set_temperature(model.net, 1);
+    assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, &rows, rows.count, NULL, &alive,
+                                 &again, &err),
+                     ERR_NONE);
+    assert_true(again.loss > t.evaluation.loss);
+
+    /* It goes with the weights. */
+    const int64_t spare[] = {1, 0, 0}, none[] = {0, 0, 0};
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, spare, &err), ERR_NONE);
+    assert_true(has_artifact(t.report));
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, none, &err), ERR_NONE);
+    assert_false(has_artifact(t.report) || has_artifact(t.artifact));
+    model_free(&model);
+    rows_free(&rows);
+    buf_free(&file);
+    learner_close(l);
+}
+
+/* More labels and confusions than a report takes. */
+static void a_report_is_bounded(void **state) {
+    (void)state;
+    enum { LABELS = 3000 };
+    struct err e = {0};
+    struct net_spec net = {.height = 1, .width = 1, .channels = 1};
+    struct model m = {.net = net_make(&net, LABELS, 1, &e)};
+    struct buf json = {0};
+    struct version_report r, back;
+    char label[129];
+    for (int i = 0; i < LABELS; i++) {
+        snprintf(label, sizeof label, "%0128d", i);
+        memset(label, '"', 120); /* the longest, and each of it is written as two */
+        model_add_label(&m, label);
+    }
+    struct exam x = {.sitters = {{.model = &m}}, .count = 1, .n = LABELS};
+    struct sitter *of = &x.sitters[0];
+    of->prob = mem_zeroed((size_t)LABELS * LABELS, sizeof *of->prob);
+    of->label = mem_alloc(LABELS * sizeof *of->label);
+    x.fits = mem_zeroed(LABELS, 1);
+    x.rest = mem_zeroed(LABELS, 1);
+    for (int i = 0; i < LABELS; i++) {
+        of->label[i] = i;
+        of->prob[(size_t)i * LABELS + (size_t)(i % 7 ? i * 31 % LABELS : i)] = 1;
+    }
+    report_of(&x, 0, &arena, &r);
+    r.model = BYTES("m");
+    report_encode(&r, &json);
+    printf("%zu bytes, %zu classes and %lld left out, %zu pairs and %lld left out\n", json.len,
+           r.class_count, (long long)r.classes_left_out, r.pair_count, (long long)r.pairs_left_out);
+    assert_true(json.len < 1 << 20);
+    assert_int_equal(r.class_count, REPORT_CLASSES);
+    assert_int_equal(r.pair_count, REPORT_PAIRS);
+    assert_int_equal(r.classes_left_out, LABELS - REPORT_CLASSES);
+    int64_t wrong = r.images_left_out;
+    for (size_t i = 0; i < r.pair_count; i++) wrong += r.pairs[i].images;
+    struct metrics metrics;
+    exam_metrics(&x, 0, &metrics, NULL);
+    assert_int_equal(wrong, llround((1 - metrics.accuracy) * LABELS));
+    assert_int_equal(report_decode(buf_bytes(&json), &arena, &back, &err), ERR_NONE);
+    assert_int_equal(back.class_count, REPORT_CLASSES);
+    assert_true(bytes_equal(back.pairs[999].guess, r.pairs[999].guess));
+    for (size_t len = 1; len < json.len; len += 4999) { /* cut off */
+        err_clear(&err);
+        assert_int_equal(report_decode((struct bytes){json.data, len}, &arena, &back, &err),
+                         ERR_BAD);
+    }
+    err_clear(&err);
+    buf_free(&json);
+    exam_free(&x);
+    model_free(&m);
+}
+
+/* The best so far is kept, asked, named, and gives way; and lost, it is replaced. */
+static void the_best_so_far_is_the_measure(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 1);
+    struct manifest m[] = {batch_of(0, 600, 4, true), batch_of(1000, 40, 4, false),
+                           batch_of(2000, 40, 4, false)};
+    struct deployed none = {0}, one, two, three, four;
+    struct trained t[3];
+    for (int i = 0; i < 3; i++) t[i] = learn(l, &spec, &m[i], 1);
+    spec.deploy_error = 1e-9; /* none is beyond chance */
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &t[0], &none, &alive, &arena, &one, &err),
+        ERR_NONE);
+    assert_true(one.best == 1 && bytes_equal(one.best_artifact, t[0].artifact));
+    assert_true(one.best_evaluation.accuracy == one.challenger.accuracy);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &t[1], &one, &alive, &arena, &two, &err),
+        ERR_NONE);
+    assert_true(two.promoted && two.best == 1 && bytes_equal(two.best_artifact, t[0].artifact));
+    assert_int_equal(two.best_evaluation.images, two.challenger.images);
+    /* It is spared while it is the best. */
+    const int64_t spare[] = {2, 2, two.best};
+    assert_int_equal(registry_prune(registry, BYTES("m"), 2, spare, &err), ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &three, &err),
+        ERR_NONE);
+    assert_true(three.promoted && three.best == 1 && three.best_evaluation.images);
+    assert_int_equal(registry_remove_artifact(registry, t[0].artifact, &err), ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &four, &err),
+        ERR_NONE);
+    assert_true(four.promoted && four.best == 2);
+    spec.deploy_error = 0.05;
+    mislabel = 2;
+    struct manifest wrong = batch_of(7000, 900, 4, false);
+    mislabel = 0;
+    struct trained worse = learn(l, &spec, &wrong, 1);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &worse, &three, &alive, &arena, &four, &err),
+        ERR_NONE);
+    assert_true(!four.promoted && four.version == 3);
+    assert_non_null(strstr(arena_text(&arena, four.why), ": worse beyond chance (p = "));
+    assert_true(four.evaluation.accuracy > four.challenger.accuracy);
     learner_close(l);
 }
 
@@ -599,12 +781,14 @@ static void a_new_input_size_is_promoted(void **state) {
     struct learner *l = learner_open(registry, images, 1);
     struct trained one = learn(l, &spec, &m[0], 1), two;
     struct deployed none = {0}, first, second;
-    assert_int_equal(judge_challenger(registry, images, &one, &none, &alive, &arena, &first, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        judge_challenger(registry, images, &spec, &one, &none, &alive, &arena, &first, &err),
+        ERR_NONE);
     spec.width = 4; /* no image of this size is there yet */
     two = learn(l, &spec, &m[1], 1);
     assert_int_equal(
-        judge_challenger(registry, images, &two, &first, &alive, &arena, &second, &err), ERR_NONE);
+        judge_challenger(registry, images, &spec, &two, &first, &alive, &arena, &second, &err),
+        ERR_NONE);
     assert_true(second.promoted);
     learner_close(l);
 }
@@ -709,6 +893,9 @@ int main(void) {
         T(a_version_that_learned_nothing_can_be_gone_on_from),
         T(equal_weights_share_nothing),
         T(a_new_input_size_is_promoted),
+        T(a_report_counts_what_was_measured),
+        T(a_report_is_bounded),
+        T(the_best_so_far_is_the_measure),
         T(evicted_images_leave_the_sample),
         T(serves_what_is_deployed)};
     redis_server_start(&server, (char *)NULL);

@@ -32,6 +32,7 @@ static void make_model(struct model *m) {
     model_set_note(m, "version", "0");
     model_set_note(m, "parent \"x\"", "line\none");
     model_set_note(m, "version", "7");
+    net_set_temperature(m->net, 1.37f);
     *net_norm(m->net) = (struct net_norm){{.1f, .2f, .3f}, {1, 2.5f, 3.25f, 1}};
 }
 
@@ -140,6 +141,7 @@ static void test_model_round_trip(void **state) {
     assert_string_equal(model_note(&back, "version"), "7");
     assert_string_equal(model_note(&back, "parent \"x\""), "line\none");
     assert_int_equal(back.note_count, 2);
+    assert_true(net_temperature(back.net) == 1.37f);
 
     uint8_t x[5 * 8 * 7 * 3];
     float p[15], q[15];

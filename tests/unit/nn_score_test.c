@@ -23,11 +23,16 @@ static void test_by_hand(void **state) {
     const float prob[] = {.7f, .2f, .1f, .1f, .8f, .1f, .2f, .5f,
                           .3f, .1f, .3f, .6f, .6f, .3f, .1f};
     const int label[] = {0, 1, 2, 2, 1};
-    uint32_t confusion[9];
+    struct class_score each[3];
     struct score s;
-    score_of(prob, label, 5, 3, &s, confusion);
-    const uint32_t want[] = {1, 0, 0, 1, 1, 0, 0, 1, 1};
-    assert_memory_equal(confusion, want, sizeof want);
+    score_of(prob, label, 5, 3, &s, each);
+    const struct class_score want[] = {{1, 2, 1, 1}, {2, 2, 1, 4.5 / 6}, {2, 1, 1, 1}};
+    for (int c = 0; c < 3; c++) {
+        assert_int_equal(each[c].labelled, want[c].labelled);
+        assert_int_equal(each[c].guessed, want[c].guessed);
+        assert_int_equal(each[c].right, want[c].right);
+        is_near(each[c].auc, want[c].auc);
+    }
     is_near(s.accuracy, 3.0 / 5);
     is_near(s.log_loss, -(log(.7) + log(.8) + log(.3) + log(.6) + log(.3)) / 5);
     is_near(s.precision, (1.0 / 2 + 1.0 / 2 + 1) / 3);
@@ -39,12 +44,13 @@ static void test_by_hand(void **state) {
 
 static void test_tiny(void **state) {
     struct score s;
-    uint32_t confusion[4] = {9, 9, 9, 9};
-    score_of(NULL, NULL, 0, 2, &s, confusion);
+    struct class_score each[2] = {{9, 9, 9, 9}, {9, 9, 9, 9}};
+    score_of(NULL, NULL, 0, 2, &s, each);
     assert_int_equal(s.n, 0);
     is_near(s.accuracy + s.log_loss + s.precision + s.recall, 0);
     is_near(s.auc, 0.5);
-    assert_int_equal(confusion[0] + confusion[1] + confusion[2] + confusion[3], 0);
+    assert_int_equal(each[1].labelled + each[1].guessed + each[1].right, 0);
+    assert_true(isnan(each[1].auc));
 
     const float prob[] = {1, 0};
     const int wrong[] = {1}, right[] = {0};

@@ -50,13 +50,10 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
     return ERR_FATAL;
 }
 
-static const char *const names[] = {"images.stored",
-                                    "images.stored.unlabelled",
-                                    "batches",
-                                    "models.trained",
-                                    "models.deployed",
-                                    "predictions.results",
-                                    "predictions.results.error"};
+static const char *const names[] = {
+    "images.stored",        "images.stored.unlabelled",  "batches",
+    "models.trained",       "models.trained.calibrated", "models.deployed",
+    "models.deployed.best", "predictions.results",       "predictions.results.error"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void read_fixture(const char *schema, const char *name, struct buf *out) {
@@ -172,8 +169,8 @@ static void undefined_metrics_are_null(void **state) {
     (void)state;
     struct deployed m = {.model = BYTES("m"),
                          .why = BYTES("w"),
-                         .evaluation = {0, NAN, NAN, NAN, NAN, NAN},
-                         .challenger = {5, 0.5, NAN, 1.25, 0, 1}},
+                         .evaluation = METRICS_NONE,
+                         .challenger = {5, 0.5, NAN, 1.25, 0, 1, NAN}},
                     back;
     struct buf json = {0};
     deployed_encode(&m, &json);
@@ -181,6 +178,32 @@ static void undefined_metrics_are_null(void **state) {
     assert_int_equal(deployed_decode(buf_bytes(&json), &arena, &back, &err), ERR_NONE);
     assert_true(isnan(back.evaluation.accuracy));
     assert_true(back.challenger.loss == 1.25);
+    assert_true(isnan(back.challenger.ece));
+    assert_int_equal(back.best, 0);
+    buf_free(&json);
+}
+
+/* What came later is read from new messages, and has its value of before in old ones. */
+static void what_came_later_is_optional(void **state) {
+    (void)state;
+    struct buf json = {0};
+    struct trained t;
+    struct deployed d;
+    read_fixture("v1", "models.trained", &json);
+    assert_int_equal(trained_decode(buf_bytes(&json), &arena, &t, &err), ERR_NONE);
+    assert_true(!t.report.data && t.temperature == 1 && isnan(t.evaluation.ece));
+    buf_clear(&json);
+    read_fixture("v1", "models.trained.calibrated", &json);
+    assert_int_equal(trained_decode(buf_bytes(&json), &arena, &t, &err), ERR_NONE);
+    assert_true(t.report.len == 64 && t.temperature == 1.25 && t.training.ece == 0.013);
+    buf_clear(&json);
+    read_fixture("v1", "models.deployed", &json);
+    assert_int_equal(deployed_decode(buf_bytes(&json), &arena, &d, &err), ERR_NONE);
+    assert_true(!d.best && !d.best_artifact.data && isnan(d.best_evaluation.accuracy));
+    buf_clear(&json);
+    read_fixture("v1", "models.deployed.best", &json);
+    assert_int_equal(deployed_decode(buf_bytes(&json), &arena, &d, &err), ERR_NONE);
+    assert_true(d.best == 1 && d.best_artifact.len == 64 && d.best_evaluation.accuracy == 0.96);
     buf_free(&json);
 }
 
@@ -197,7 +220,8 @@ int main(void) {
                                        cmocka_unit_test_setup(unknown_names_are_ignored, clear),
                                        cmocka_unit_test_setup(a_newer_schema_is_refused, clear),
                                        cmocka_unit_test_setup(hostile_texts_survive, clear),
-                                       cmocka_unit_test_setup(undefined_metrics_are_null, clear)};
+                                       cmocka_unit_test_setup(undefined_metrics_are_null, clear),
+                                       cmocka_unit_test_setup(what_came_later_is_optional, clear)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_free(&arena);
     return failed;

@@ -7,9 +7,11 @@
 
 #include "lib/base/hash.h"
 #include "lib/learn/lineage.h"
+#include "lib/learn/report.h"
 #include "proto/event.h"
 #include "proto/messages.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,6 +260,26 @@ static struct bytes artifact(const struct world_view *v, struct report *r, struc
     return data;
 }
 
+/* The report is this version's, and counts what it was measured on. */
+static void judge_report(const struct world_view *v, struct report *r, const struct trained *m) {
+    struct version_report of;
+    struct err e = {0};
+    size_t labelled = 0, right = 0;
+    if (report_decode(artifact(v, r, m->report, "a report"), &arena, &of, &e)) {
+        report_wrong(r, "a report cannot be read: %s", e.text);
+        return;
+    }
+    for (size_t i = 0; i < of.class_count; i++) {
+        labelled += of.classes[i].score.labelled;
+        right += of.classes[i].score.right;
+    }
+    if (!bytes_equal(of.model, m->model) || of.version != m->version ||
+        (int64_t)labelled != m->evaluation.images ||
+        fabs((double)right - m->evaluation.accuracy * (double)labelled) > 1e-6)
+        report_wrong(r, "version %lld of %s has the report of another: %zu of %zu right",
+                     (long long)m->version, text(m->model), right, labelled);
+}
+
 /* Each version grows from the lineage of the one before it, and from the batches that it names; the last
    one has all that the next one needs. */
 static void judge_lineage(const struct world_view *v, struct report *r, const struct trained *m,
@@ -277,7 +299,12 @@ static void judge_lineage(const struct world_view *v, struct report *r, const st
     for (size_t i = 0; i < l.batch_count; i++)
         artifact(v, r, bytes_of(l.batches[i].rows), "a batch's rows");
     artifact(v, r, bytes_of(l.evaluation), "what is held out");
+    if (!m->report.data != !m->evaluation.images)
+        report_wrong(r, "version %lld of %s was measured on %lld images and has %s report",
+                     (long long)m->version, text(m->model), (long long)m->evaluation.images,
+                     m->report.data ? "a" : "no");
     if (is_head) {
+        if (m->report.data) judge_report(v, r, m);
         artifact(v, r, m->artifact, "the newest version");
         artifact(v, r, bytes_of(l.weights), "the state of the newest version");
         artifact(v, r, bytes_of(l.momentum), "the momentum of the newest version");
@@ -373,9 +400,43 @@ static void judge_judgement(struct report *r, const struct deployed *m,
         report_wrong(r, "version %lld of %s served, and it is said: %s", was, text(m->model), why);
 }
 
+/*
+ * What the figures of a judgement allow, whatever the test of its images said: who is promoted under
+ * `better` has more right, who is refused under `fresh` has fewer; what is promoted is within the
+ * margin of the best, and not below the floor. before: the judgement that it came behind, model 0.
+ */
+static void judge_rule(struct report *r, const struct deployed *m, const struct deployed *before,
+                       const struct habits *h) {
+    double now = m->challenger.accuracy, floor = h->floor / 100.0;
+    bool compared = strstr(text(m->why), "rightly, version ") != NULL;
+    const char *wrong = NULL;
+    if (strstr(text(m->why), "has seen no image")) return;
+    if (m->promoted && m->challenger.images && now < floor) wrong = "below the floor";
+    if (!compared && !m->promoted && (!m->challenger.images || now >= floor))
+        wrong = "not promoted without a comparison";
+    if (compared && m->promoted && h->better && m->best != m->judged && m->best_evaluation.images &&
+        before->best == before->version)
+        wrong = "better than the best, and not the best";
+    if (compared && m->promoted && !h->better && m->best != m->judged &&
+        m->best_evaluation.images && now < m->best_evaluation.accuracy - 0.01 - 1e-9)
+        wrong = "promoted far below the best";
+    if (compared && !m->promoted && now >= floor &&
+        now >= fmax(m->evaluation.accuracy, m->best_evaluation.accuracy) && !h->better)
+        wrong = "not promoted, and no worse";
+    if (m->best != m->judged && m->best != before->version &&
+        !(m->best == before->best && bytes_equal(m->best_artifact, before->best_artifact)))
+        wrong = "another best than was";
+    if (!m->best != !m->version) wrong = "a best without one that serves";
+    if (wrong)
+        report_wrong(r, "version %lld of %s, %.4f: %s (best %lld, %.4f): %s", (long long)m->judged,
+                     text(m->model), now, wrong, (long long)m->best, m->best_evaluation.accuracy,
+                     text(m->why));
+}
+
 static void judge_deployed(const struct world_view *v, struct report *r,
                            const int64_t last[MODELS]) {
     struct list l = committed(v, topic_name(MODELS_DEPLOYED));
+    struct deployed before[MODELS] = {{.version = 0}};
     int64_t judged[MODELS] = {0};
     served_count = 0;
     for (size_t i = 0; i < l.n; i++) {
@@ -394,9 +455,12 @@ static void judge_deployed(const struct world_view *v, struct report *r,
             return;
         }
         judged[model] = m.judged;
-        if (!m.version && !strstr(text(m.why), "has seen no image"))
+        if (!m.version && !strstr(text(m.why), "has seen no image") &&
+            !strstr(text(m.why), "below the floor"))
             report_wrong(r, "nothing serves of %s, and it is said: %s", text(m.model), text(m.why));
         judge_judgement(r, &m, last_served(model));
+        judge_rule(r, &m, &before[model], &model_habits[model]);
+        before[model] = m;
         struct serving *now = &served[served_count++];
         *now = (struct serving){model, m.version, m.artifact, INT64_MAX};
         for (size_t k = 0; k < v->sight_count; k++)
@@ -408,10 +472,12 @@ static void judge_deployed(const struct world_view *v, struct report *r,
         if (judged[k] != last[k])
             report_wrong(r, "%s: version %lld is the last, and %lld was judged", model_names[k],
                          (long long)last[k], (long long)judged[k]);
-    /* 0: what was judged has seen no image, since they lost their labels meanwhile. */
+    /* 0: what was judged has seen no image, since they lost their labels meanwhile, or is below the floor. */
     for (int k = 0; k < MODELS; k++)
         if (last_served(k) && last_served(k)->version)
             artifact(v, r, last_served(k)->artifact, "the version that serves");
+    for (int k = 0; k < MODELS; k++)
+        if (before[k].best) artifact(v, r, before[k].best_artifact, "the best version so far");
 }
 
 /* The first that may have answered: whoever began to run when one served can answer with it. */

@@ -192,6 +192,8 @@ static void write_models(char path[64]) {
         fprintf(f, "\"batch.count\":%d,\"batch.age\":\"%dms\",", h->batch_count, h->batch_age_ms);
         if (h->keep_versions) fprintf(f, "\"keep.versions\":%d,", h->keep_versions);
         if (h->keep_images) fprintf(f, "\"keep.images\":%d,", h->keep_images);
+        if (h->better) fprintf(f, "\"deploy.rule\":\"better\",");
+        if (h->floor) fprintf(f, "\"deploy.floor\":%.2f,", h->floor / 100.0);
         fprintf(f, "\"train.passes\":1,\"train.minibatch\":2,\"evaluation.share\":0.3}");
     }
     fprintf(f, "}}");

@@ -15,7 +15,8 @@ const char *const fault_names[FAULTS] = {"crash",  "zombie", "move", "refused", 
 const char *const stage_names[STAGES] = {"preprocess", "store",  "batch",
                                          "train",      "deploy", "predict"};
 const char *const model_names[MODELS] = {"alpha", "beta", "gamma"};
-const struct habits model_habits[MODELS] = {{6, 500, 0, 0}, {2, 800, 2, 0}, {3, 300, 0, 5}};
+const struct habits model_habits[MODELS] = {
+    {6, 500, 0, 0, true, 0}, {2, 800, 2, 0, false, 0}, {3, 300, 0, 5, false, 20}};
 
 bool fault_applies(enum boundary at, enum fault f) {
     switch (f) {

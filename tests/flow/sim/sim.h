@@ -58,6 +58,8 @@ extern const char *const stage_names[STAGES], *const model_names[MODELS];
 /* What the models' specs say; 0: all. */
 extern const struct habits {
     int batch_count, batch_age_ms, keep_versions, keep_images;
+    bool better; /* deploy.rule */
+    int floor;   /* percent: deploy.floor */
 } model_habits[MODELS];
 bool fault_applies(enum boundary at, enum fault f);
 

@@ -1,0 +1,157 @@
+/* exam: images are read and answered in chunks; what stays is the answers. */
+#include "lib/learn/exam.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 256 }; /* images of one read and one forward pass */
+
+/* Images of a chunk as they come from Redis. */
+struct chunk {
+    struct exam *exam;
+    int height, width, channels;
+    uint8_t *x; /* (CHUNK, H, W, C) */
+    int waiting;
+    const struct rows *rows;
+    unsigned char *gone;
+    size_t at; /* of the chunk's first row */
+};
+
+static int label_index(const struct model *m, struct bytes label) {
+    int i = 0;
+    while (i < m->label_count && !bytes_is(label, m->labels[i])) i++;
+    return i;
+}
+
+static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int64_t revision,
+                          struct err *e) {
+    struct chunk *k = ctx;
+    struct exam *x = k->exam;
+    (void)revision, (void)e;
+    if (k->gone) k->gone[k->at + i] = !row;
+    if (!row || !row->label.data || row->height != k->height || row->width != k->width ||
+        row->channels != k->channels)
+        return ERR_NONE;
+    size_t at = x->n + (size_t)k->waiting;
+    memcpy(k->x + (size_t)k->waiting++ * row->pixels.len, row->pixels.data, row->pixels.len);
+    for (int s = 0; s < x->count; s++) {
+        struct sitter *of = &x->sitters[s];
+        of->label[at] = label_index(of->model, row->label);
+        of->unknown |= of->label[at] == of->model->label_count;
+    }
+    x->rest[at] = k->rows->list[k->at + i][ROW_HEX / 2 - 1] & 1;
+    x->fits[at] = !x->rest[at];
+    return ERR_NONE;
+}
+
+enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
+                        const struct rows *rows, size_t n, unsigned char *gone,
+                        const struct alive *alive, struct err *e) {
+    char names[CHUNK][ROW_HEX + 1];
+    const struct net_spec *spec = net_spec(x->sitters[0].model->net);
+    struct chunk k = {.exam = x,
+                      .height = spec->height,
+                      .width = spec->width,
+                      .channels = spec->channels,
+                      .rows = rows,
+                      .gone = gone};
+    struct net_run *runs[EXAM_MOST];
+    k.x = mem_alloc(CHUNK * net_image_size(x->sitters[0].model->net));
+    x->fits = mem_alloc(n);
+    x->rest = mem_alloc(n);
+    for (int s = 0; s < x->count; s++) {
+        struct sitter *of = &x->sitters[s];
+        runs[s] = net_run_make(of->model->net, CHUNK);
+        of->prob = mem_alloc(n * (size_t)of->model->label_count * sizeof *of->prob);
+        of->label = mem_alloc(n * sizeof *of->label);
+    }
+    for (; k.at < n; k.at += CHUNK) {
+        size_t count = n - k.at < CHUNK ? n - k.at : CHUNK;
+        for (size_t i = 0; i < count; i++) rows_name(rows, k.at + i, names[i]);
+        if (alive->still(alive->ctx, e) ||
+            images_get(im, name, (const char(*)[ROW_HEX + 1]) names, count, take, &k, e))
+            break;
+        for (int s = 0; s < x->count && k.waiting; s++) {
+            struct sitter *of = &x->sitters[s];
+            net_forward(runs[s], of->params, k.x, k.waiting,
+                        of->prob + x->n * (size_t)of->model->label_count);
+        }
+        x->n += (size_t)k.waiting;
+        k.waiting = 0;
+    }
+    for (int s = 0; s < x->count; s++) net_run_free(runs[s]);
+    free(k.x);
+    return e->kind;
+}
+
+void exam_free(struct exam *x) {
+    for (int s = 0; s < x->count; s++) {
+        free(x->sitters[s].prob);
+        free(x->sitters[s].label);
+    }
+    free(x->fits);
+    free(x->rest);
+    *x = (struct exam){0};
+}
+
+/* With unknown labels the answers get a column that nobody chose. */
+static float *widen(const float *prob, size_t n, size_t classes) {
+    float *wide = mem_alloc(n * (classes + 1) * sizeof *wide);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(wide + i * (classes + 1), prob + i * classes, classes * sizeof *prob);
+        wide[i * (classes + 1) + classes] = 0;
+    }
+    return wide;
+}
+
+void exam_metrics(const struct exam *x, int sitter, struct metrics *out, struct class_score *each) {
+    const struct sitter *of = &x->sitters[sitter];
+    int classes = of->model->label_count;
+    float *wide = of->unknown ? widen(of->prob, x->n, (size_t)classes) : NULL;
+    struct score s;
+    struct calibration c;
+    *out = METRICS_NONE;
+    if (each) each[classes] = (struct class_score){.auc = NAN};
+    score_of(wide ? wide : of->prob, of->label, x->n, classes + (wide != NULL), &s, each);
+    free(wide);
+    if (!x->n) return;
+    exam_calibration(x, sitter, &c);
+    *out = (struct metrics){.images = (int64_t)s.n,
+                            .accuracy = s.accuracy,
+                            .auc = s.auc,
+                            .loss = s.log_loss,
+                            .precision = s.precision,
+                            .recall = s.recall,
+                            .ece = c.ece};
+}
+
+void exam_calibration(const struct exam *x, int sitter, struct calibration *out) {
+    const struct sitter *of = &x->sitters[sitter];
+    calibration_of(of->prob, of->label, x->n, of->model->label_count, x->rest, out);
+}
+
+double exam_temperature(const struct exam *x, int sitter) {
+    const struct sitter *of = &x->sitters[sitter];
+    return calibration_temperature(of->prob, of->label, x->n, of->model->label_count, x->fits);
+}
+
+void exam_scale(struct exam *x, int sitter, double temperature) {
+    calibration_scale(x->sitters[sitter].prob, x->n, x->sitters[sitter].model->label_count,
+                      temperature);
+}
+
+static bool is_right(const struct sitter *of, size_t i) {
+    int classes = of->model->label_count;
+    return score_guess(of->prob + i * (size_t)classes, classes) == of->label[i];
+}
+
+struct duel exam_duel(const struct exam *x, int a, int b) {
+    struct duel d = {0, 0};
+    for (size_t i = 0; i < x->n; i++) {
+        bool right = is_right(&x->sitters[a], i), other = is_right(&x->sitters[b], i);
+        d.a += right && !other;
+        d.b += other && !right;
+    }
+    return d;
+}

@@ -1,0 +1,62 @@
+/*
+ * exam: one or more versions answer the same stored images, read once for all of them.
+ *
+ * Each image belongs to one of two halves for ever, by the last bit of its row's name, which is a
+ * hash: on one half a version's temperature is fitted, on the other its calibration error is
+ * measured, so that the error is of images that the temperature has not seen. Everything else is
+ * measured on both.
+ */
+#ifndef DARKROOM_LEARN_EXAM_H
+#define DARKROOM_LEARN_EXAM_H
+
+#include "lib/base/alive.h"
+#include "lib/learn/images.h"
+#include "lib/learn/lineage.h"
+#include "lib/nn/calibrate.h"
+#include "lib/nn/model.h"
+#include "lib/nn/score.h"
+
+enum { EXAM_MOST = 3 };
+
+struct sitter {
+    const struct model *model; /* borrowed */
+    const float *params;       /* borrowed; NULL: the model's own weights */
+    float *prob;               /* (n, classes of the model) */
+    int *label;                /* (n): the model's class; its number of classes for a label that it
+                                  does not know, which no answer has */
+    bool unknown;              /* there is such a label */
+};
+
+struct exam { /* {0} but for the sitters; the rest is owned */
+    struct sitter sitters[EXAM_MOST];
+    int count;           /* of sitters: 1..EXAM_MOST, whose inputs are of one size */
+    size_t n;            /* images that were answered */
+    unsigned char *fits; /* (n) 1: of the half that temperatures are fitted on */
+    unsigned char *rest; /* (n) 1: of the other */
+};
+
+/*
+ * Asks the first n of the rows. A row that is gone, has no label or another shape than the inputs is
+ * left out. gone (n), when not NULL, gets 1 for a row that the store has no more.
+ */
+enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
+                        const struct rows *rows, size_t n, unsigned char *gone,
+                        const struct alive *alive, struct err *e) MUST_CHECK;
+void exam_free(struct exam *x);
+
+/* Everything is NAN when no image was answered. each (classes + 1), or NULL, ends with the labels
+   that the model does not know. */
+void exam_metrics(const struct exam *x, int sitter, struct metrics *out, struct class_score *each);
+void exam_calibration(const struct exam *x, int sitter, struct calibration *out);
+/* The temperature that fits answers of a net whose own is 1; exam_scale makes them those of a net
+   that has it. */
+double exam_temperature(const struct exam *x, int sitter);
+void exam_scale(struct exam *x, int sitter, double temperature);
+
+/* On how many images exactly one of the two is right: a alone, b alone. */
+struct duel {
+    size_t a, b;
+};
+struct duel exam_duel(const struct exam *x, int a, int b);
+
+#endif
