@@ -61,8 +61,8 @@ static void score(const struct model *m, const struct trained *v) {
     struct err e = {0};
     for (size_t i = 0; i < file_count; i++) {
         if (tensor_read(&reader, files[i].data, spec->width, spec->height, spec->channels,
-                        alpha && !strcmp(alpha, "black") ? ALPHA_BLACK : ALPHA_WHITE, x + i * image,
-                        &e))
+                        alpha && !strcmp(alpha, "black") ? IMAGE_OVER_BLACK : IMAGE_OVER_WHITE,
+                        x + i * image, &e))
             die(e.text);
         label[i] = 0;
         while (label[i] < m->label_count && strcmp(m->labels[label[i]], files[i].label) != 0)
