@@ -1,6 +1,6 @@
 /*
  * model: a net with what must travel with it - its labels, its normalisation, notes - as one
- * safetensors file. The metadata holds "darkroom.format" = "1", "darkroom.net" (the layers),
+ * safetensors file. The metadata holds "darkroom.format" = "1", "darkroom.net" (the layers: net_spec.h),
  * "darkroom.labels" and "darkroom.norm" as JSON; everything else in the metadata is a note. The
  * file needs nothing else to be used.
  */

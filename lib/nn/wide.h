@@ -7,6 +7,8 @@
 #ifndef DARKROOM_NN_WIDE_H
 #define DARKROOM_NN_WIDE_H
 
+#include <stdint.h>
+
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define WIDE_SANITIZED
@@ -23,5 +25,11 @@
 
 /* For the pieces of a WIDE function, so that they are compiled with it. */
 #define WIDE_INLINE static inline __attribute__((always_inline))
+
+/* LANES floats at once; `loose` is where an array has them. */
+enum { LANES = 16 };
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 #endif

@@ -15,16 +15,11 @@
 enum {
     SIDE = 8,
     POINTS = SIDE * SIDE,
-    LANES = 16,
     GAP = 16,
     PIECE_FLOATS = 3 * 64 * 1024,
     MOST_PAIRS = 1 << 18 /* channels times filters, of which U has 64 floats each */
 };
 
-typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
-typedef float loose
-    __attribute__((vector_size(LANES * sizeof(float)), aligned(4))); /* of an array */
-typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef uint8_t bvec __attribute__((vector_size(LANES), aligned(1)));
 
 struct grid {
