@@ -13,7 +13,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/nn/layers.h"
-#include "lib/nn/wide.h"
+#include "lib/nn/optimizer.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -65,7 +65,7 @@ struct trainer {
     struct net *net;
     struct train_conf conf;
     uint64_t steps;
-    float *momentum, *average, *gradient; /* (param_count); average is NULL when there is none */
+    float *momentum, *second, *average, *gradient; /* (param_count); NULL when there is none */
 
     float *value[NET_MAX_LAYERS + 2];  /* (batch, size); the last is the logits */
     float *delta[NET_MAX_LAYERS + 2];  /* the loss's gradient by value[i]; [0] is not needed */
@@ -128,27 +128,12 @@ static void images_part(struct hand *h) {
     }
 }
 
-WIDE static void move(float *restrict w, float *restrict v, const float *restrict g, size_t n,
-                      float rate, float momentum, float decay) {
-    for (size_t i = 0; i < n; i++) {
-        v[i] = momentum * v[i] + (g[i] + decay * w[i]);
-        w[i] -= rate * v[i];
-    }
-}
-
-WIDE static void follow(float *restrict average, const float *restrict w, size_t n, float d) {
-    for (size_t i = 0; i < n; i++) average[i] += (1 - d) * (w[i] - average[i]);
-}
-
 static void move_range(struct trainer *t, size_t from, size_t to) {
     if (!t->move || from == to) return;
     float *w = t->net->params + from;
-    size_t n = to - from;
-    move(w, t->momentum + from, t->gradient + from, n, t->conf.rate, t->conf.momentum,
-         t->conf.weight_decay);
-    if (!t->average) return;
-    float d = (float)(1 + t->steps) / (float)(10 + t->steps);
-    follow(t->average + from, w, n, d < t->conf.average ? d : t->conf.average);
+    optimizer_move(&t->conf, t->steps, w, t->momentum + from, t->second ? t->second + from : NULL,
+                   t->gradient + from, to - from);
+    if (t->average) optimizer_average(&t->conf, t->steps, t->average + from, w, to - from);
 }
 
 static void params_part(struct hand *h) {
@@ -222,9 +207,11 @@ float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, in
 }
 
 static bool in_range(const struct train_conf *c) {
-    return c->rate > 0 && c->momentum >= 0 && c->momentum < 1 && c->weight_decay >= 0 &&
-           c->label_smoothing >= 0 && c->label_smoothing < 1 && c->average >= 0 && c->average < 1 &&
-           c->batch >= 1 && c->threads >= 1 && c->threads <= MAX_THREADS;
+    return (c->optimizer == OPTIMIZER_SGD || c->optimizer == OPTIMIZER_ADAM) && c->rate > 0 &&
+           c->second >= 0 && c->second < 1 && c->momentum >= 0 && c->momentum < 1 &&
+           c->weight_decay >= 0 && c->label_smoothing >= 0 && c->label_smoothing < 1 &&
+           c->average >= 0 && c->average < 1 && c->batch >= 1 && c->threads >= 1 &&
+           c->threads <= MAX_THREADS;
 }
 
 struct trainer *trainer_make(struct net *net, const struct train_conf *conf, struct err *e) {
@@ -238,6 +225,7 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
     t->conf = *conf;
     t->momentum = floats_make(count);
     t->gradient = floats_make(count);
+    if (conf->optimizer == OPTIMIZER_ADAM) t->second = floats_make(count);
     if (conf->average > 0) {
         t->average = floats_make(count);
         memcpy(t->average, net->params, count * sizeof *t->average);
@@ -291,6 +279,7 @@ void trainer_free(struct trainer *t) {
     pthread_cond_destroy(&t->gate.open);
     free(t->hands);
     free(t->momentum);
+    free(t->second);
     free(t->average);
     free(t->gradient);
     free(t);
@@ -301,6 +290,9 @@ void trainer_set_rate(struct trainer *t, float rate) {
 }
 float *trainer_momentum(struct trainer *t) {
     return t->momentum;
+}
+float *trainer_second(struct trainer *t) {
+    return t->second;
 }
 float *trainer_average(struct trainer *t) {
     return t->average ? t->average : t->net->params;
