@@ -58,26 +58,14 @@ WIDE static void moments(const float *x, size_t places, int c, float *mean, floa
     if (at < c) moments_of(x + at, places, c, c - at, mean + at, square + at);
 }
 
-/* y = x a + b */
-WIDE_INLINE void scale_of(const float *x, size_t places, int c, int count, const float *a,
-                          const float *b, bool relu, float *y) {
-    vec v, va, vb;
-    load(&va, a, count);
-    load(&vb, b, count);
-    for (size_t k = 0; k < places; k++) {
-        load(&v, x + k * c, count);
-        v = v * va + vb;
-        if (relu) v = (vec)(~(ivec)(v < 0) & (ivec)v); /* a NaN stays one */
-        store(y + k * c, &v, count);
-    }
-}
-
+/* y = x a + b, not below low */
 WIDE static void scale(const float *x, size_t places, int c, const float *a, const float *b,
-                       bool relu, float *y) {
-    int at = 0;
-    for (; at + LANES <= c; at += LANES)
-        scale_of(x + at, places, c, LANES, a + at, b + at, relu, y + at);
-    if (at < c) scale_of(x + at, places, c, c - at, a + at, b + at, relu, y + at);
+                       float low, float *y) {
+    for (size_t k = 0; k < places; k++, x += c, y += c)
+        for (int i = 0; i < c; i++) {
+            float v = x[i] * a[i] + b[i];
+            y[i] = v < low ? low : v; /* a NaN stays one */
+        }
 }
 
 /* sum <- sum of dy, dot <- sum of dy (x - mean) */
@@ -162,7 +150,7 @@ void norm_forward(const struct layer *l, const struct pass *p) {
                 b[k] = bias[k] - keep[2 * g] * a[k];
             }
         }
-        scale(x, places, c, a, b, l->relu, p->y + i * l->out_size);
+        scale(x, places, c, a, b, l->relu ? 0 : -INFINITY, p->y + i * l->out_size);
     }
 }
 

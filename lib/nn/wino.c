@@ -47,10 +47,14 @@ bool wino_fits(const struct layer *l) {
            (SIDE + 1 - l->kernel) % l->pool == 0;
 }
 
-/* The kernels' way to the points costs about as much as 16 tiles save. */
+/* The kernels' way to the points costs about as much as 16 tiles save; the tiles' own way there and
+   back, of which a small image leaves much unused, is paid for where it saves half of the products.
+ */
 bool wino_pays(const struct layer *l, int n) {
     struct grid g = grid_of(l);
-    return (int64_t)n * g.down * g.across >= 16;
+    int64_t tiles = (int64_t)g.down * g.across;
+    int64_t plain = (int64_t)l->kernel * l->kernel * l->out_h * l->out_w * l->pool * l->pool;
+    return n * tiles >= 16 && plain >= 2 * POINTS * tiles;
 }
 
 size_t wino_scratch(const struct layer *l, bool train) {
