@@ -15,9 +15,8 @@ enum { MAX_KERNEL = 31, MAX_POOL = 15 };
 /* While a net is built; index 0 is the input, k the spec's layer k. */
 struct plan {
     struct net *net;
-    int value[NET_MAX_LAYERS +
-              2]; /* that holds the layer's output; 0 where that of the layer behind
-                                       has taken its place */
+    /* The value that holds the layer's output; 0 where that of the layer behind has taken its place. */
+    int value[NET_MAX_LAYERS + 2];
     bool named[NET_MAX_LAYERS + 1]; /* by a `from` */
     struct {
         int h, w, c;

@@ -93,10 +93,10 @@ static void block(struct net_spec *spec, int units, int stride) {
  * block, then blocks with a stride of 2 until the larger side is at most 4, each with twice the
  * filters of the one before, from 16 to at most 128; then the mean over what is left of the image.
  *
- *   input        multiplications an image   parameters
- *   32 x 32 x 3  17 million                  0.3 million
- *   64 x 48 x 3  13 million                  0.3 million
- *   224 x 224 x 3 68 million                 0.6 million
+ *   input          multiplications an image   parameters
+ *   32 x 32 x 3    16 million                  0.3 million
+ *   64 x 48 x 3    12 million                  0.3 million
+ *   224 x 224 x 3  61 million                  0.6 million
  */
 void net_spec_resnet_small(struct net_spec *spec, int height, int width, int channels) {
     int side = height > width ? height : width, units = FIRST_UNITS;
