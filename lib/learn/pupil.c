@@ -2,6 +2,7 @@
 #include "lib/learn/pupil.h"
 
 #include "lib/base/log.h"
+#include "lib/nn/net_spec.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -125,19 +126,6 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
 
 /* ---- the net ---- */
 
-static bool same_layers(const struct net_spec *a, const struct net_spec *b) {
-    if (a->height != b->height || a->width != b->width || a->channels != b->channels ||
-        a->layer_count != b->layer_count)
-        return false;
-    for (int i = 0; i < a->layer_count; i++) {
-        const struct layer_spec *x = &a->layers[i], *y = &b->layers[i];
-        if (x->type != y->type || x->units != y->units || x->kernel != y->kernel ||
-            x->stride != y->stride || x->padding != y->padding)
-            return false;
-    }
-    return true;
-}
-
 void pupil_meet_label(struct pupil *p, struct bytes label) {
     for (int i = 0; i < p->model.label_count; i++)
         if (bytes_is(label, p->model.labels[i])) return;
@@ -158,7 +146,7 @@ static enum err_kind begin_anew(struct pupil *p, const struct net_spec *wanted, 
 
 enum err_kind pupil_grow(struct pupil *p, const struct net_spec *wanted, bool *anew,
                          struct err *e) {
-    *anew = !p->model.net || !same_layers(net_spec(p->model.net), wanted);
+    *anew = !p->model.net || !net_spec_equal(net_spec(p->model.net), wanted);
     if (*anew) return begin_anew(p, wanted, e);
     int before = net_classes(p->model.net);
     if (p->model.label_count == before) return ERR_NONE;

@@ -96,94 +96,55 @@ static void windows_to_strip(const struct layer *l, const struct shape *s, const
     }
 }
 
-/* A strip (pool, width, filters) to a row (out_w, filters): the largest of each window. */
-WIDE static void pool_strip(const struct layer *l, int width, const float *z, float *y,
-                            uint8_t *pick) {
-    int f = l->out_c, pool = l->pool;
-    for (int ox = 0; ox < l->out_w; ox++, y += f) {
-        const float *window = z + (size_t)ox * pool * f;
-        memcpy(y, window, f * sizeof *y);
-        if (pick) memset(pick, 0, f);
-        for (int place = 1; place < pool * pool; place++) {
-            const float *v = window + ((size_t)(place / pool) * width + place % pool) * f;
-            if (pick)
-                for (int c = 0; c < f; c++) pick[c] = v[c] > y[c] ? (uint8_t)place : pick[c];
-            for (int c = 0; c < f; c++) y[c] = v[c] > y[c] ? v[c] : y[c];
-        }
-        if (pick) pick += f;
-    }
-}
-
-/* And back: a row of gradients to the places that were taken, 0 elsewhere. */
-WIDE_INLINE void unpool_one(const float *restrict dy, const uint8_t *restrict pick, int place,
-                            float *restrict dz, int f) {
-    for (int c = 0; c < f; c++) {
-        float d = dy[c];
-        dz[c] = pick[c] == place ? d : 0;
-    }
-}
-
-WIDE static void unpool_strip(const struct layer *l, int width, const float *dy,
-                              const uint8_t *pick, float *dz) {
-    int f = l->out_c, pool = l->pool;
-    for (int ox = 0; ox < l->out_w; ox++, dy += f, pick += f) {
-        float *window = dz + (size_t)ox * pool * f;
-        for (int place = 0; place < pool * pool; place++)
-            unpool_one(dy, pick, place,
-                       window + ((size_t)(place / pool) * width + place % pool) * f, f);
-    }
-}
-
-void conv_forward(const struct layer *l, const float *params, const float *x, int n, float *y,
-                  uint8_t *pick, float *scratch) {
-    if (wino_fits(l) && wino_pays(l, n)) {
-        wino_forward(l, params, x, n, y, pick, scratch);
+void conv_forward(const struct layer *l, const struct pass *p) {
+    uint8_t *pick = p->keep;
+    if (wino_fits(l) && wino_pays(l, p->n)) {
+        wino_forward(l, p->params, p->x, p->n, p->y, pick, p->scratch);
         return;
     }
     struct shape s = shape_of(l);
-    size_t total = (size_t)n * l->out_h, row = (size_t)l->out_w * l->out_c;
-    float *cols = scratch, *z = scratch + (size_t)s.strips * s.positions * s.window;
+    size_t total = (size_t)p->n * l->out_h, row = (size_t)l->out_w * l->out_c;
+    float *cols = p->scratch, *z = cols + (size_t)s.strips * s.positions * s.window;
     for (size_t at = 0; at < total; at += s.strips) {
         int strips = total - at < (size_t)s.strips ? (int)(total - at) : s.strips;
         for (int i = 0; i < strips; i++)
-            windows_of_strip(l, &s, x, at + i, cols + (size_t)i * s.positions * s.window);
-        float *to = l->pool > 1 ? z : y + at * row;
-        matmul(strips * s.positions, l->out_c, s.window, cols, s.window, params + l->weight,
+            windows_of_strip(l, &s, p->x, at + i, cols + (size_t)i * s.positions * s.window);
+        float *y = p->y + at * row, *to = l->pool > 1 ? z : y;
+        matmul(strips * s.positions, l->out_c, s.window, cols, s.window, p->params + l->weight,
                l->out_c, 0, to, l->out_c);
         for (int i = 0; l->pool > 1 && i < strips; i++)
-            pool_strip(l, s.width, z + (size_t)i * s.positions * l->out_c, y + (at + i) * row,
+            pool_strip(l, s.width, z + (size_t)i * s.positions * l->out_c, y + i * row,
                        pick ? pick + (at + i) * row : NULL);
-        bias_relu(y + at * row, params + l->bias, (size_t)strips * l->out_w, l->out_c, l->relu);
+        bias_relu(y, p->params + l->bias, (size_t)strips * l->out_w, l->out_c, l->relu);
     }
 }
 
-void conv_backward(const struct layer *l, const float *params, const float *x, const uint8_t *pick,
-                   int n, const float *dy, float *dx, float *gradient, float *scratch) {
+void conv_backward(const struct layer *l, const struct pass *p) {
     struct shape s = shape_of(l);
-    size_t total = (size_t)n * l->out_h, row = (size_t)l->out_w * l->out_c;
-    float *cols = scratch, *dz = scratch + (size_t)s.strips * s.positions * s.window;
-    if (dx) memset(dx, 0, n * l->in_size * sizeof *dx);
-    sum_rows(dy, total * l->out_w, l->out_c, gradient + l->bias);
-    if (wino_fits(l) && wino_pays(l, n)) {
-        wino_backward(l, params, x, pick, n, dy, dx, gradient, scratch);
+    size_t total = (size_t)p->n * l->out_h, row = (size_t)l->out_w * l->out_c;
+    float *cols = p->scratch, *dz = cols + (size_t)s.strips * s.positions * s.window;
+    const uint8_t *pick = p->keep;
+    if (p->dx && !l->adds) memset(p->dx, 0, p->n * l->in_size * sizeof *p->dx);
+    sum_rows(p->dy, total * l->out_w, l->out_c, p->gradient + l->bias);
+    if (wino_fits(l) && wino_pays(l, p->n)) {
+        wino_backward(l, p->params, p->x, pick, p->n, p->dy, p->dx, p->gradient, p->scratch);
         return;
     }
-    if (!n) memset(gradient + l->weight, 0, l->weight_count * sizeof *gradient);
+    if (!p->n) memset(p->gradient + l->weight, 0, l->weight_count * sizeof(float));
     for (size_t at = 0; at < total; at += s.strips) {
         int strips = total - at < (size_t)s.strips ? (int)(total - at) : s.strips;
-        const float *from = dz;
+        const float *dy = p->dy + at * row, *from = l->pool > 1 ? dz : dy;
         for (int i = 0; i < strips; i++)
-            windows_of_strip(l, &s, x, at + i, cols + (size_t)i * s.positions * s.window);
+            windows_of_strip(l, &s, p->x, at + i, cols + (size_t)i * s.positions * s.window);
         for (int i = 0; l->pool > 1 && i < strips; i++)
-            unpool_strip(l, s.width, dy + (at + i) * row, pick + (at + i) * row,
+            unpool_strip(l, s.width, dy + i * row, pick + (at + i) * row,
                          dz + (size_t)i * s.positions * l->out_c);
-        if (l->pool == 1) from = dy + at * row;
         matmul_at(s.window, l->out_c, strips * s.positions, cols, s.window, from, l->out_c, at > 0,
-                  gradient + l->weight, l->out_c);
-        if (!dx) continue;
-        matmul_bt(strips * s.positions, s.window, l->out_c, from, l->out_c, params + l->weight,
+                  p->gradient + l->weight, l->out_c);
+        if (!p->dx) continue;
+        matmul_bt(strips * s.positions, s.window, l->out_c, from, l->out_c, p->params + l->weight,
                   l->out_c, 0, cols, s.window);
         for (int i = 0; i < strips; i++)
-            windows_to_strip(l, &s, cols + (size_t)i * s.positions * s.window, at + i, dx);
+            windows_to_strip(l, &s, cols + (size_t)i * s.positions * s.window, at + i, p->dx);
     }
 }

@@ -1,8 +1,7 @@
-/* layers.c: what all layers share: aligned arrays, threads in step, bias, ReLU, softmax. */
+/* layers.c: what all layers share: aligned arrays, bias, ReLU, sums, softmax; and who is called. */
 #include "lib/nn/layers.h"
 
 #include "lib/base/bytes.h"
-#include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
 
 #include <math.h>
@@ -54,12 +53,29 @@ WIDE static void stop_at_relu(float *dy, const float *y, size_t count) {
     for (size_t i = 0; i < count; i++) dy[i] = y[i] > 0 ? dy[i] : 0;
 }
 
+WIDE static void only_positive(float *y, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = y[i] < 0 ? 0 : y[i]; /* a NaN stays one */
+}
+
+WIDE static void add_to(float *restrict to, const float *restrict from, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] += from[i];
+}
+
 void bytes_to_floats(const struct net_norm *norm, int channels, const uint8_t *bytes, size_t pixels,
                      float *x) {
     to_floats(norm, channels, bytes, pixels, x);
 }
 void bias_relu(float *y, const float *bias, size_t n, int units, bool relu) {
     add_bias(y, bias, n, units, relu);
+}
+void relu_floats(float *y, size_t n) {
+    only_positive(y, n);
+}
+void put_floats(float *to, const float *from, size_t n, bool add) {
+    if (add)
+        add_to(to, from, n);
+    else
+        memcpy(to, from, n * sizeof *to);
 }
 void sum_rows(const float *y, size_t n, int units, float *sum) {
     sum_of_rows(y, n, units, sum);
@@ -96,33 +112,32 @@ double softmax_loss(float *z, const int *label, int n, int classes, float smooth
     return loss;
 }
 
+/* ---- one kind or the other; ORDER layer_type ---- */
+
+static const struct {
+    size_t (*scratch)(const struct layer *l, bool train);
+    void (*forward)(const struct layer *l, const struct pass *p);
+    void (*backward)(const struct layer *l, const struct pass *p);
+} kinds[] = {
+    [LAYER_DENSE] = {NULL, dense_forward, dense_backward},
+    [LAYER_CONV] = {conv_scratch, conv_forward, conv_backward},
+    [LAYER_MAXPOOL] = {NULL, maxpool_forward, maxpool_backward},
+    [LAYER_RELU] = {NULL, relu_forward, relu_backward},
+    [LAYER_GLOBALPOOL] = {NULL, globalpool_forward, globalpool_backward},
+    [LAYER_NORM] = {norm_scratch, norm_forward, norm_backward},
+    [LAYER_ADD] = {NULL, add_forward, add_backward},
+    [LAYER_CONCAT] = {NULL, concat_forward, concat_backward},
+};
+
 size_t layer_scratch(const struct layer *l, bool train) {
-    return l->type == LAYER_CONV ? conv_scratch(l, train) : 0;
+    return kinds[l->type].scratch ? kinds[l->type].scratch(l, train) : 0;
 }
 
-void layer_forward(const struct layer *l, const float *params, const float *x, int n, float *y,
-                   uint8_t *pick, float *scratch) {
-    if (l->type == LAYER_CONV) {
-        conv_forward(l, params, x, n, y, pick, scratch);
-        return;
-    }
-    matmul(n, l->out_c, l->in_c, x, l->in_c, params + l->weight, l->out_c, 0, y, l->out_c);
-    bias_relu(y, params + l->bias, n, l->out_c, l->relu);
+void layer_forward(const struct layer *l, const struct pass *p) {
+    kinds[l->type].forward(l, p);
 }
 
-void layer_backward(const struct layer *l, const float *params, const float *x, const float *y,
-                    const uint8_t *pick, int n, float *dy, float *dx, float *gradient,
-                    float *scratch) {
-    if (l->relu) stop_at_relu(dy, y, n * l->out_size);
-    if (l->type == LAYER_CONV)
-        conv_backward(l, params, x, pick, n, dy, dx, gradient, scratch);
-    else if (dx)
-        matmul_bt(n, l->in_c, l->out_c, dy, l->out_c, params + l->weight, l->out_c, 0, dx, l->in_c);
-}
-
-void dense_gradient(const struct layer *l, const float *x, const float *dy, int n, int from, int to,
-                    float *gradient) {
-    if (from < to)
-        matmul_at(to - from, l->out_c, n, x + from, l->in_c, dy, l->out_c, 0,
-                  gradient + l->weight + (size_t)from * l->out_c, l->out_c);
+void layer_backward(const struct layer *l, const struct pass *p) {
+    if (l->relu) stop_at_relu(p->dy, p->y, p->n * l->out_size);
+    kinds[l->type].backward(l, p);
 }

@@ -3,6 +3,7 @@
 #include "lib/nn/model.h"
 
 #include "lib/base/json.h"
+#include "lib/nn/net_spec.h"
 #include "lib/nn/safetensors.h"
 
 #include <math.h>
@@ -13,9 +14,6 @@
 static const char FORMAT[] = "darkroom.format", NET[] = "darkroom.net",
                   LABELS[] = "darkroom.labels", NORM[] = "darkroom.norm",
                   TEMPERATURE[] = "darkroom.temperature";
-
-/* ORDER layer_type */
-static const char *const type_names[] = {"dense", "conv", "maxpool", "relu"};
 
 void model_free(struct model *m) {
     net_free(m->net);
@@ -54,29 +52,6 @@ const char *model_note(const struct model *m, const char *key) {
 
 /* ---- writing ---- */
 
-static void write_spec(const struct net_spec *spec, struct buf *to) {
-    struct json_writer w = json_begin(to);
-    json_put_int(&w, "height", spec->height);
-    json_put_int(&w, "width", spec->width);
-    json_put_int(&w, "channels", spec->channels);
-    json_open_array(&w, "layers");
-    for (int i = 0; i < spec->layer_count; i++) {
-        const struct layer_spec *l = &spec->layers[i];
-        json_open_object(&w, NULL);
-        json_put_text(&w, "type", bytes_of(type_names[l->type]));
-        if (l->type == LAYER_DENSE || l->type == LAYER_CONV) json_put_int(&w, "units", l->units);
-        if (l->type == LAYER_CONV || l->type == LAYER_MAXPOOL)
-            json_put_int(&w, "kernel", l->kernel);
-        if (l->type == LAYER_CONV) {
-            json_put_int(&w, "stride", l->stride);
-            json_put_int(&w, "padding", l->padding);
-        }
-        json_close_object(&w);
-    }
-    json_close_array(&w);
-    json_end(&w);
-}
-
 static void write_labels(const struct model *m, struct buf *to) {
     buf_add_text(to, "[");
     for (int i = 0; i < m->label_count; i++) {
@@ -100,7 +75,7 @@ static void write_norm(const struct net_norm *norm, int channels, struct buf *to
 enum err_kind model_save(const struct model *m, const float *params, struct buf *out,
                          struct err *e) {
     struct buf spec = {0}, labels = {0}, norm = {0};
-    write_spec(net_spec(m->net), &spec);
+    net_spec_write(net_spec(m->net), &spec);
     write_labels(m, &labels);
     write_norm(net_norm(m->net), net_spec(m->net)->channels, &norm);
 
@@ -148,35 +123,6 @@ static struct json *part(const struct safetensors *s, const char *key, struct er
     struct json *root = text ? json_parse(bytes_of(text), e) : NULL;
     if (!root) bad(e, key);
     return root;
-}
-
-static enum err_kind get_small(const struct json *o, const char *name, int *out, struct err *e) {
-    int64_t n = 0;
-    if (json_get_int(o, name, false, &n, e)) return e->kind;
-    if (n < 0 || n > INT32_MAX) return bad(e, name);
-    *out = (int)n;
-    return ERR_NONE;
-}
-
-static enum err_kind read_spec(const struct json *v, struct net_spec *spec, struct err *e) {
-    if (get_small(v, "height", &spec->height, e) || get_small(v, "width", &spec->width, e) ||
-        get_small(v, "channels", &spec->channels, e))
-        return e->kind;
-    const struct json *layers = json_member(v, "layers");
-    if (!json_is_array(layers) || json_count(layers) > NET_MAX_LAYERS) return bad(e, "the layers");
-    for (v = json_first(layers); v; v = json_next(v)) {
-        struct layer_spec *l = &spec->layers[spec->layer_count++];
-        struct bytes type;
-        int known = sizeof type_names / sizeof *type_names, k = 0;
-        if (json_get_text(v, "type", true, &type, e)) return e->kind;
-        while (k < known && !bytes_is(type, type_names[k])) k++;
-        if (k == known) return bad(e, "a layer of an unknown type");
-        l->type = (enum layer_type)k;
-        if (get_small(v, "units", &l->units, e) || get_small(v, "kernel", &l->kernel, e) ||
-            get_small(v, "stride", &l->stride, e) || get_small(v, "padding", &l->padding, e))
-            return e->kind;
-    }
-    return ERR_NONE;
 }
 
 static int by_text(const void *a, const void *b) {
@@ -261,7 +207,7 @@ static enum err_kind read_model(const struct safetensors *s, struct bytes file, 
         return bad(e, "the format is missing or of a later program");
     struct net_spec spec = {0};
     struct json *v = part(s, NET, e);
-    if (v) read_spec(v, &spec, e);
+    if (v) (void)!net_spec_read(v, &spec, e);
     json_free(v);
     if (e->kind) return e->kind;
     v = part(s, LABELS, e);

@@ -1,9 +1,9 @@
 /*
  * model: a net with what must travel with it - its labels, its normalisation, notes - as one
- * safetensors file. The metadata holds "darkroom.format" = "1", "darkroom.net" (the layers),
- * "darkroom.labels" and "darkroom.norm" as JSON, and "darkroom.temperature", what the logits are
- * divided by before the softmax, where that is not 1; everything else in the metadata is a note. The
- * file needs nothing else to be used.
+ * safetensors file. The metadata holds "darkroom.format" = "1", "darkroom.net" (the layers:
+ * net_spec.h), "darkroom.labels" and "darkroom.norm" as JSON, and "darkroom.temperature", what the
+ * logits are divided by before the softmax, where that is not 1; everything else in the metadata is
+ * a note. The file needs nothing else to be used.
  */
 #ifndef DARKROOM_NN_MODEL_H
 #define DARKROOM_NN_MODEL_H

@@ -1,7 +1,7 @@
 /*
- * net: a feed-forward network for images: dense and convolution layers with ReLU and max pooling,
- * and a softmax over the classes at the end. Images are NHWC: x is (n, height, width, channels)
- * row-major; prob is (n, classes) and its rows sum to 1.
+ * net: a feed-forward network for images: layers, each over what the layer before it or an earlier
+ * one made, and a softmax over the classes at the end. Images are NHWC: x is (n, height, width,
+ * channels) row-major; prob is (n, classes) and its rows sum to 1.
  *
  * All parameters are one flat float32 array, so that an average, a momentum or a file is one array
  * of the same layout; net_tensors names its pieces. A net never changes while it is read: any
@@ -15,24 +15,41 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum layer_type { LAYER_DENSE, LAYER_CONV, LAYER_MAXPOOL, LAYER_RELU };
+/* x is what comes in, y what goes out, of one image. ORDER layer_type: append only. */
+enum layer_type {
+    LAYER_DENSE, /* x (inputs), an image flattened; y (units) = x weight + bias */
+    LAYER_CONV,  /* x (h, w, c); y ((h + 2 padding - kernel) / stride + 1, the same of w, units) */
+    LAYER_MAXPOOL,    /* x (h, w, c); y (h / kernel, w / kernel, c), rounded down: windows do not
+                         overlap, and a rest at the right or lower edge is left out */
+    LAYER_RELU,       /* y = max(x, 0) */
+    LAYER_GLOBALPOOL, /* x (h, w, c); y (c), the mean over all places */
+    LAYER_NORM,       /* x, y (h, w, c): group normalisation (Wu and He 2018), y = (x - mean) /
+                         sqrt(variance + 1e-5) weight[c] + bias[c] with the mean and variance of one
+                         image's group of c / groups channels. No image changes another's answer, so
+                         training and serving, large and small batches do the same. */
+    LAYER_ADD,    /* y = x + other, of one shape: the end of a residual block (He et al. 2016) */
+    LAYER_CONCAT, /* y (x's floats, then other's), both flattened */
+};
 
 /*
- * A pool stands behind a convolution, a ReLU behind a convolution (before or after its pool) or a
- * dense layer; each at most once. Windows of a pool do not overlap, and a rest at the right or
- * lower edge is left out. The first dense layer flattens what comes to it. The last dense layer, to
- * the classes, is implied.
+ * The last dense layer, to the classes, is implied. It flattens what comes to it, as every dense
+ * layer does. Every layer's output must go into another layer, or the classes.
  */
 struct layer_spec {
     enum layer_type type;
     int units;   /* DENSE: outputs; CONV: filters */
     int kernel;  /* CONV, MAXPOOL: side of the square window */
     int stride;  /* CONV: step of the window */
-    int padding; /* CONV: zeros around the image, on every side */
+    int padding; /* CONV: zeros around the image, on every side, less than the kernel */
+    int groups;  /* NORM: a divisor of the channels */
+    int from; /* ADD, CONCAT: the layer whose output is `other`; else the layer whose output is x.
+                    Layers count from 1; NET_INPUT is the image. 0: none is named, x is what the
+                    layer before made */
 };
 
 enum {
-    NET_MAX_LAYERS = 24,
+    NET_INPUT = -1, /* as layer_spec.from */
+    NET_MAX_LAYERS = 64,
     NET_MAX_CHANNELS = 4,
     NET_MAX_SIDE = 1024, /* pixels */
     NET_MAX_CLASSES = 4096,
@@ -45,11 +62,11 @@ struct net_spec {
     struct layer_spec layers[NET_MAX_LAYERS];
 };
 
-/* dense 256, ReLU */
+/* The ready networks; any size of input works. net_ready.c has them with their reasons. */
 void net_spec_mlp(struct net_spec *spec, int height, int width, int channels);
-/* conv 5x5x32, ReLU, pool 2, conv 5x5x64, ReLU, pool 2, dense 256, ReLU. Sides below 16 get padding
-   2, and no pool that would leave nothing, so any size works. */
 void net_spec_cnn(struct net_spec *spec, int height, int width, int channels);
+void net_spec_wide_and_deep(struct net_spec *spec, int height, int width, int channels);
+void net_spec_resnet_small(struct net_spec *spec, int height, int width, int channels);
 
 /* What is taken off a byte before the first layer: (byte / 255 - mean[c]) * scale[c]. A new net has
    mean 0 and scale 1. */
@@ -59,17 +76,18 @@ struct net_norm {
 
 /* A named piece of the flat array: data at params + offset, row-major. */
 struct net_tensor {
-    char name[24]; /* "conv1.weight", "dense1.bias", "classes.weight", ... */
+    char name[24]; /* "conv1.weight", "dense1.bias", "norm1.weight", "classes.weight", ... */
     int rank;
     int shape[4]; /* dense weight (inputs, units); conv weight (kernel, kernel, channels, filters);
-                     bias (units) */
+                     norm weight (channels); bias (units or channels) */
     size_t offset, count; /* floats */
 };
 
 struct net;
 
 /* He initialisation from a generator of our own: one seed, one net, on every machine. ERR_BAD
-   (bad-shape) when the layers do not fit the input or a limit is passed. */
+   (bad-shape) names the layer and the field when the layers do not fit the input, each other, or a
+   limit. */
 struct net *net_make(const struct net_spec *spec, int classes, uint64_t seed,
                      struct err *e) MUST_CHECK;
 /* The floats that such a net has; 0 and ERR_BAD (bad-shape) when there can be none. */

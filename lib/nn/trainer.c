@@ -1,11 +1,11 @@
 /*
  * trainer: one step in two halves, with all threads waiting for each other after each.
  *
- *   1. every thread takes its part of the images forward and backward; convolutions put their
- *      gradient into an array of the thread's own
+ *   1. every thread takes its part of the images forward and backward; all layers but dense ones put
+ *      their gradient into an array of the thread's own
  *   2. every thread takes its part of the parameters: a dense layer's gradient is made here, a number
- *      of its rows over the whole batch at once, so that it never has to be added up; a
- *      convolution's is the sum of the threads' arrays; and the parameters move at once, while the
+ *      of its rows over the whole batch at once, so that it never has to be added up; any
+ *      other's is the sum of the threads' arrays; and the parameters move at once, while the
  *      gradient is in the cache
  */
 #define _POSIX_C_SOURCE 200809L
@@ -13,7 +13,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/nn/layers.h"
-#include "lib/nn/wide.h"
+#include "lib/nn/optimizer.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -56,7 +56,7 @@ struct hand {
     struct trainer *trainer;
     int number; /* 0 is the caller's thread */
     pthread_t thread;
-    float *gradient; /* (param_count) of the convolutions; what dense layers have is not used */
+    float *gradient; /* (param_count); what dense layers have is not used */
     float *scratch;
     double loss; /* sum over its images */
 };
@@ -65,11 +65,11 @@ struct trainer {
     struct net *net;
     struct train_conf conf;
     uint64_t steps;
-    float *momentum, *average, *gradient; /* (param_count); average is NULL when there is none */
+    float *momentum, *second, *average, *gradient; /* (param_count); NULL when there is none */
 
-    float *value[NET_MAX_LAYERS + 2]; /* (batch, in_size) of layer i; the last is the logits */
-    float *delta[NET_MAX_LAYERS + 2]; /* the loss's gradient by value[i]; [0] is not needed */
-    uint8_t *pick[NET_MAX_LAYERS + 1];
+    float *value[NET_MAX_LAYERS + 2];  /* (batch, size); the last is the logits */
+    float *delta[NET_MAX_LAYERS + 2];  /* the loss's gradient by value[i]; [0] is not needed */
+    uint8_t *keep[NET_MAX_LAYERS + 1]; /* (batch, keep) of layer i; NULL where that is 0 */
 
     const uint8_t *x; /* of the step under way */
     const int *label;
@@ -86,6 +86,25 @@ static int part(int n, int number, int of) {
     return (int)((int64_t)n * number / of);
 }
 
+/* The images from..from + n - 1 of layer i, forward and backward. Nobody needs the gradient by the
+   net's input. */
+static struct pass pass_of(struct hand *h, int i, int from, int n) {
+    struct trainer *t = h->trainer;
+    const struct layer *l = &t->net->layers[i];
+    struct pass p = {.n = n,
+                     .params = t->net->params,
+                     .x = t->value[l->from] + from * l->in_size,
+                     .y = t->value[i + 1] + from * l->out_size,
+                     .keep = t->keep[i] ? t->keep[i] + from * l->keep : NULL,
+                     .scratch = h->scratch,
+                     .dy = t->delta[i + 1] + from * l->out_size,
+                     .dx = l->from ? t->delta[l->from] + from * l->in_size : NULL,
+                     .gradient = h->gradient};
+    if (l->other >= 0) p.other = t->value[l->other] + from * l->other_size;
+    if (l->other > 0) p.dother = t->delta[l->other] + from * l->other_size;
+    return p;
+}
+
 static void images_part(struct hand *h) {
     struct trainer *t = h->trainer;
     struct net *net = t->net;
@@ -97,49 +116,24 @@ static void images_part(struct hand *h) {
                     (size_t)n * spec->height * spec->width,
                     t->value[0] + from * net_image_size(net));
     for (int i = 0; i <= last; i++) {
-        const struct layer *l = &net->layers[i];
-        layer_forward(l, net->params, t->value[i] + from * l->in_size, n,
-                      t->value[i + 1] + from * l->out_size,
-                      l->pool > 1 ? t->pick[i] + from * l->out_size : NULL, h->scratch);
+        struct pass p = pass_of(h, i, from, n);
+        layer_forward(&net->layers[i], &p);
     }
     float *delta = t->delta[last + 1] + (size_t)from * classes;
     memcpy(delta, t->value[last + 1] + (size_t)from * classes, (size_t)n * classes * sizeof *delta);
     h->loss = softmax_loss(delta, t->label + from, n, classes, t->conf.label_smoothing, t->n);
     for (int i = last; i >= 0; i--) {
-        const struct layer *l = &net->layers[i];
-        layer_backward(l, net->params, t->value[i] + from * l->in_size,
-                       t->value[i + 1] + from * l->out_size,
-                       l->pool > 1 ? t->pick[i] + from * l->out_size : NULL, n,
-                       t->delta[i + 1] + from * l->out_size,
-                       i ? t->delta[i] + from * l->in_size : NULL, h->gradient, h->scratch);
+        struct pass p = pass_of(h, i, from, n);
+        layer_backward(&net->layers[i], &p);
     }
-}
-
-WIDE static void move(float *restrict w, float *restrict v, const float *restrict g, size_t n,
-                      float rate, float momentum, float decay) {
-    for (size_t i = 0; i < n; i++) {
-        v[i] = momentum * v[i] + (g[i] + decay * w[i]);
-        w[i] -= rate * v[i];
-    }
-}
-
-WIDE static void follow(float *restrict average, const float *restrict w, size_t n, float d) {
-    for (size_t i = 0; i < n; i++) average[i] += (1 - d) * (w[i] - average[i]);
-}
-
-WIDE static void add(float *restrict to, const float *restrict from, size_t n) {
-    for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
 static void move_range(struct trainer *t, size_t from, size_t to) {
     if (!t->move || from == to) return;
     float *w = t->net->params + from;
-    size_t n = to - from;
-    move(w, t->momentum + from, t->gradient + from, n, t->conf.rate, t->conf.momentum,
-         t->conf.weight_decay);
-    if (!t->average) return;
-    float d = (float)(1 + t->steps) / (float)(10 + t->steps);
-    follow(t->average + from, w, n, d < t->conf.average ? d : t->conf.average);
+    optimizer_move(&t->conf, t->steps, w, t->momentum + from, t->second ? t->second + from : NULL,
+                   t->gradient + from, to - from);
+    if (t->average) optimizer_average(&t->conf, t->steps, t->average + from, w, to - from);
 }
 
 static void params_part(struct hand *h) {
@@ -148,10 +142,11 @@ static void params_part(struct hand *h) {
     for (int i = 0; i < t->net->layer_count; i++) {
         const struct layer *l = &t->net->layers[i];
         size_t from, to;
+        if (!l->weight_count) continue;
         if (l->type == LAYER_DENSE) {
             int first = part(l->in_c, h->number, threads),
                 end = part(l->in_c, h->number + 1, threads);
-            dense_gradient(l, t->value[i], t->delta[i + 1], t->n, first, end, t->gradient);
+            dense_gradient(l, t->value[l->from], t->delta[i + 1], t->n, first, end, t->gradient);
             from = l->weight + (size_t)first * l->out_c;
             to = l->weight + (size_t)end * l->out_c;
             if (h->number == 0) {
@@ -164,7 +159,7 @@ static void params_part(struct hand *h) {
             to = l->weight + part(count, h->number + 1, threads);
             memcpy(t->gradient + from, t->hands[0].gradient + from, (to - from) * sizeof(float));
             for (int k = 1; k < threads; k++)
-                add(t->gradient + from, t->hands[k].gradient + from, to - from);
+                put_floats(t->gradient + from, t->hands[k].gradient + from, to - from, true);
         }
         move_range(t, from, to);
     }
@@ -212,9 +207,11 @@ float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, in
 }
 
 static bool in_range(const struct train_conf *c) {
-    return c->rate > 0 && c->momentum >= 0 && c->momentum < 1 && c->weight_decay >= 0 &&
-           c->label_smoothing >= 0 && c->label_smoothing < 1 && c->average >= 0 && c->average < 1 &&
-           c->batch >= 1 && c->threads >= 1 && c->threads <= MAX_THREADS;
+    return (c->optimizer == OPTIMIZER_SGD || c->optimizer == OPTIMIZER_ADAM) && c->rate > 0 &&
+           c->second >= 0 && c->second < 1 && c->momentum >= 0 && c->momentum < 1 &&
+           c->weight_decay >= 0 && c->label_smoothing >= 0 && c->label_smoothing < 1 &&
+           c->average >= 0 && c->average < 1 && c->batch >= 1 && c->threads >= 1 &&
+           c->threads <= MAX_THREADS;
 }
 
 struct trainer *trainer_make(struct net *net, const struct train_conf *conf, struct err *e) {
@@ -228,6 +225,7 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
     t->conf = *conf;
     t->momentum = floats_make(count);
     t->gradient = floats_make(count);
+    if (conf->optimizer == OPTIMIZER_ADAM) t->second = floats_make(count);
     if (conf->average > 0) {
         t->average = floats_make(count);
         memcpy(t->average, net->params, count * sizeof *t->average);
@@ -238,7 +236,7 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         size_t need = layer_scratch(l, true);
         t->value[i + 1] = floats_make(conf->batch * l->out_size);
         t->delta[i + 1] = floats_make(conf->batch * l->out_size);
-        if (l->pool > 1) t->pick[i] = mem_zeroed(conf->batch, l->out_size);
+        if (l->keep) t->keep[i] = mem_zeroed(conf->batch, l->keep);
         if (need > scratch) scratch = need;
     }
     t->gate.threads = conf->threads;
@@ -275,12 +273,13 @@ void trainer_free(struct trainer *t) {
     for (int i = 0; i <= t->net->layer_count; i++) {
         free(t->value[i]);
         free(t->delta[i]);
-        if (i < t->net->layer_count) free(t->pick[i]);
+        if (i < t->net->layer_count) free(t->keep[i]);
     }
     pthread_mutex_destroy(&t->gate.lock);
     pthread_cond_destroy(&t->gate.open);
     free(t->hands);
     free(t->momentum);
+    free(t->second);
     free(t->average);
     free(t->gradient);
     free(t);
@@ -291,6 +290,9 @@ void trainer_set_rate(struct trainer *t, float rate) {
 }
 float *trainer_momentum(struct trainer *t) {
     return t->momentum;
+}
+float *trainer_second(struct trainer *t) {
+    return t->second;
 }
 float *trainer_average(struct trainer *t) {
     return t->average ? t->average : t->net->params;

@@ -7,6 +7,8 @@
 #ifndef DARKROOM_NN_WIDE_H
 #define DARKROOM_NN_WIDE_H
 
+#include <stdint.h>
+
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define WIDE_SANITIZED
@@ -15,13 +17,24 @@
 #define WIDE_SANITIZED
 #endif
 
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(WIDE_SANITIZED)
-#define WIDE __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
-#else
+/* By what a processor can do, not by its name: "arch=haswell" is taken by a processor of that name
+   alone. Clang 14 knows no names for sets of features, and so goes without fused products in its
+   second. */
+#if !defined(__x86_64__) || !defined(__gnu_linux__) || defined(WIDE_SANITIZED)
 #define WIDE
+#elif defined(__clang__)
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #endif
 
 /* For the pieces of a WIDE function, so that they are compiled with it. */
 #define WIDE_INLINE static inline __attribute__((always_inline))
+
+/* LANES floats at once; `loose` is where an array has them. */
+enum { LANES = 16 };
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 #endif

@@ -15,16 +15,11 @@
 enum {
     SIDE = 8,
     POINTS = SIDE * SIDE,
-    LANES = 16,
     GAP = 16,
     PIECE_FLOATS = 3 * 64 * 1024,
     MOST_PAIRS = 1 << 18 /* channels times filters, of which U has 64 floats each */
 };
 
-typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
-typedef float loose
-    __attribute__((vector_size(LANES * sizeof(float)), aligned(4))); /* of an array */
-typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef uint8_t bvec __attribute__((vector_size(LANES), aligned(1)));
 
 struct grid {
@@ -52,10 +47,14 @@ bool wino_fits(const struct layer *l) {
            (SIDE + 1 - l->kernel) % l->pool == 0;
 }
 
-/* The kernels' way to the points costs about as much as 16 tiles save. */
+/* The kernels' way to the points costs about as much as 16 tiles save; the tiles' own way there and
+   back, of which a small image leaves much unused, is paid for where it saves half of the products.
+ */
 bool wino_pays(const struct layer *l, int n) {
     struct grid g = grid_of(l);
-    return (int64_t)n * g.down * g.across >= 16;
+    int64_t tiles = (int64_t)g.down * g.across;
+    int64_t plain = (int64_t)l->kernel * l->kernel * l->out_h * l->out_w * l->pool * l->pool;
+    return n * tiles >= 16 && plain >= 2 * POINTS * tiles;
 }
 
 size_t wino_scratch(const struct layer *l, bool train) {

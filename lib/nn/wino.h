@@ -16,7 +16,8 @@
 bool wino_fits(const struct layer *l);
 bool wino_pays(const struct layer *l, int n);
 size_t wino_scratch(const struct layer *l, bool train);
-/* As conv_forward and conv_backward, but the bias gradient, which the caller makes. */
+/* As conv_forward and conv_backward, but the bias's gradient, which the caller makes; dx is added
+   to. */
 void wino_forward(const struct layer *l, const float *params, const float *x, int n, float *y,
                   uint8_t *pick, float *scratch);
 void wino_backward(const struct layer *l, const float *params, const float *x, const uint8_t *pick,

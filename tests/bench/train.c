@@ -2,19 +2,20 @@
  * train: what the network library does by itself, without a broker: images a second of training and
  * of forward, from memory. The images are noise: speed does not depend on what is in them.
  *
- *   train [cnn|mlp] [threads] [seconds]
+ *   train [NETWORK] [threads] [seconds] [height width channels]
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/nn/matmul.h"
+#include "lib/nn/net_spec.h"
 #include "lib/nn/trainer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { IMAGES = 16384, BATCH = 128, SIDE = 28, PIXELS = SIDE * SIDE, CLASSES = 10, RUNS = 5 };
+enum { IMAGES = 16384, BATCH = 128, CLASSES = 10, RUNS = 5 };
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -28,29 +29,33 @@ static void print(const char *what, double *rate) {
 
 int main(int argc, char **argv) {
     matmul_choose_kernels(argc, argv);
-    bool mlp = argc > 1 && !strcmp(argv[1], "mlp");
+    const char *network = argc > 1 ? argv[1] : "cnn";
     int threads = argc > 2 ? atoi(argv[2]) : 2;
     double seconds = argc > 3 ? atof(argv[3]) : 2, rate[RUNS];
+    bool sized = argc > 6;
+    int h = sized ? atoi(argv[4]) : 28, w = sized ? atoi(argv[5]) : 28,
+        c = sized ? atoi(argv[6]) : 1;
+    size_t pixels = (size_t)h * w * c;
     struct err e = {0};
     struct net_spec spec;
-    (mlp ? net_spec_mlp : net_spec_cnn)(&spec, SIDE, SIDE, 1);
-    struct net *net = net_make(&spec, CLASSES, 1, &e);
+    struct net *net =
+        net_spec_ready(network, h, w, c, &spec, &e) ? NULL : net_make(&spec, CLASSES, 1, &e);
     struct train_conf conf = {.rate = 0.01f, .momentum = 0.9f, .batch = BATCH, .threads = threads};
     struct trainer *t = net ? trainer_make(net, &conf, &e) : NULL;
     if (!t) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
-    uint8_t *x = mem_alloc((size_t)IMAGES * PIXELS), *batch = mem_alloc((size_t)BATCH * PIXELS);
+    uint8_t *x = mem_alloc(IMAGES * pixels), *batch = mem_alloc(BATCH * pixels);
     int label[BATCH];
-    for (size_t i = 0; i < (size_t)IMAGES * PIXELS; i++) x[i] = (uint8_t)rand();
-    printf("%s, kernels %s\n", mlp ? "mlp" : "cnn", matmul_kernels());
+    for (size_t i = 0; i < IMAGES * pixels; i++) x[i] = (uint8_t)rand();
+    printf("%s, kernels %s\n", network, matmul_kernels());
 
     for (int r = -1; r < RUNS; r++) {
         int64_t from = clock_monotonic_us(), n = 0;
         while (clock_monotonic_us() - from < seconds * 1e6) {
             for (int i = 0; i < BATCH; i++) {
-                memcpy(batch + (size_t)i * PIXELS, x + (size_t)(rand() % IMAGES) * PIXELS, PIXELS);
+                memcpy(batch + i * pixels, x + (rand() % IMAGES) * pixels, pixels);
                 label[i] = rand() % CLASSES;
             }
             trainer_step(t, batch, label, BATCH);
@@ -64,14 +69,14 @@ int main(int argc, char **argv) {
     trainer_free(t);
 
     float *prob = mem_alloc((size_t)IMAGES * CLASSES * sizeof *prob);
-    static const int sizes[] = {1, 32, 256, 512};
+    static const int sizes[] = {1, 32, 128, 256, 512};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         int k = sizes[s];
         struct net_run *run = net_run_make(net, k);
         for (int r = -1; r < RUNS; r++) {
             int64_t from = clock_monotonic_us(), n = 0;
             while (clock_monotonic_us() - from < seconds * 0.5e6) {
-                net_forward(run, NULL, x + n % (IMAGES - k + 1) * PIXELS, k, prob);
+                net_forward(run, NULL, x + n % (IMAGES - k + 1) * pixels, k, prob);
                 n += k;
             }
             if (r >= 0) rate[r] = n * 1e6 / (clock_monotonic_us() - from);

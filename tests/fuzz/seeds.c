@@ -102,6 +102,21 @@ static void models(void) {
         3,
         {{LAYER_CONV, 2, 2, 2, 1}, {LAYER_RELU, 0, 0, 0, 0}, {LAYER_MAXPOOL, 0, 2, 0, 0}}};
     one_model("strides", &spec, labels + 2);
+    net_spec_wide_and_deep(&spec, 2, 2, 1);
+    spec.layers[0].units = spec.layers[2].units = 2;
+    one_model("joins", &spec, labels);
+    spec = (struct net_spec){
+        4,
+        3,
+        1,
+        6,
+        {{.type = LAYER_CONV, .units = 4, .kernel = 3, .stride = 1, .padding = 1},
+         {.type = LAYER_NORM, .groups = 2},
+         {.type = LAYER_ADD, .from = 1},
+         {.type = LAYER_RELU},
+         {.type = LAYER_MAXPOOL, .kernel = 2},
+         {.type = LAYER_GLOBALPOOL}}};
+    one_model("residual", &spec, labels);
 }
 
 static void reports(void) {

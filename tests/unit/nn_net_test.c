@@ -76,37 +76,74 @@ static struct image ref_dense(struct image in, int units, const double *weight,
     return out;
 }
 
+static struct image ref_mean(struct image in) {
+    struct image out = make_image(1, 1, in.c);
+    for (int i = 0; i < in.h * in.w * in.c; i++) out.v[i % in.c] += in.v[i] / (in.h * in.w);
+    return out;
+}
+
+static struct image ref_norm(struct image in, int groups, const double *weight,
+                             const double *bias) {
+    struct image out = make_image(in.h, in.w, in.c);
+    int size = in.h * in.w * in.c, width = in.c / groups, n = size / groups;
+    for (int g = 0; g < groups; g++) {
+        double mean = 0, variance = 0;
+        for (int i = 0; i < size; i++)
+            if (i % in.c / width == g) mean += in.v[i] / n;
+        for (int i = 0; i < size; i++)
+            if (i % in.c / width == g) variance += (in.v[i] - mean) * (in.v[i] - mean) / n;
+        for (int i = 0; i < size; i++)
+            if (i % in.c / width == g)
+                out.v[i] =
+                    (in.v[i] - mean) / sqrt(variance + 1e-5) * weight[i % in.c] + bias[i % in.c];
+    }
+    return out;
+}
+
+/* add: the sum; concat: one behind the other; ReLU: other is 0 */
+static struct image ref_join(enum layer_type type, struct image in, struct image other) {
+    int n = in.h * in.w * in.c, more = type == LAYER_CONCAT ? other.h * other.w * other.c : 0;
+    struct image out = more ? make_image(1, 1, n + more) : make_image(in.h, in.w, in.c);
+    for (int i = 0; i < n; i++)
+        out.v[i] = type == LAYER_ADD    ? in.v[i] + other.v[i]
+                   : type == LAYER_RELU ? fmax(in.v[i], 0)
+                                        : in.v[i];
+    for (int i = 0; i < more; i++) out.v[n + i] = other.v[i];
+    return out;
+}
+
 /* Logits of one image; params are in the order of the layers. */
 static void ref_logits(struct net *net, const double *params, const uint8_t *x, double *z) {
     const struct net_spec *spec = net_spec(net);
     const struct net_norm *norm = net_norm(net);
     int tensors;
     const struct net_tensor *t = net_tensors(net, &tensors);
-    struct image at = make_image(spec->height, spec->width, spec->channels), next;
+    struct image of[NET_MAX_LAYERS + 2]; /* what each layer made; 0 is the input */
+    of[0] = make_image(spec->height, spec->width, spec->channels);
     for (size_t i = 0; i < net_image_size(net); i++) {
         int c = (int)(i % spec->channels);
-        at.v[i] = (x[i] / 255.0 - norm->mean[c]) * norm->scale[c];
+        of[0].v[i] = (x[i] / 255.0 - norm->mean[c]) * norm->scale[c];
     }
     for (int i = 0; i <= spec->layer_count; i++) {
         struct layer_spec last = {.type = LAYER_DENSE, .units = net_classes(net)};
         const struct layer_spec *s = i < spec->layer_count ? &spec->layers[i] : &last;
-        if (s->type == LAYER_RELU) {
-            for (int k = 0; k < at.h * at.w * at.c; k++) at.v[k] = fmax(at.v[k], 0);
-            continue;
+        bool joins = s->type == LAYER_ADD || s->type == LAYER_CONCAT;
+        struct image from = of[s->from == NET_INPUT ? 0 : s->from ? s->from : i];
+        struct image in = joins ? of[i] : from;
+        const double *weight = params + t[0].offset, *bias = params + t[1].offset;
+        switch (s->type) {
+        case LAYER_DENSE: of[i + 1] = ref_dense(in, s->units, weight, bias); break;
+        case LAYER_CONV: of[i + 1] = ref_conv(in, s, weight, bias); break;
+        case LAYER_NORM: of[i + 1] = ref_norm(in, s->groups, weight, bias); break;
+        case LAYER_MAXPOOL: of[i + 1] = ref_pool(in, s->kernel); break;
+        case LAYER_GLOBALPOOL: of[i + 1] = ref_mean(in); break;
+        default: of[i + 1] = ref_join(s->type, in, from);
         }
-        if (s->type == LAYER_MAXPOOL) {
-            next = ref_pool(at, s->kernel);
-        } else {
-            const double *weight = params + t[0].offset, *bias = params + t[1].offset;
-            next = s->type == LAYER_CONV ? ref_conv(at, s, weight, bias)
-                                         : ref_dense(at, s->units, weight, bias);
-            t += 2;
-        }
-        free(at.v);
-        at = next;
+        if (s->type == LAYER_DENSE || s->type == LAYER_CONV || s->type == LAYER_NORM)
+            t += i < spec->layer_count ? 2 : 0;
     }
-    memcpy(z, at.v, net_classes(net) * sizeof *z);
-    free(at.v);
+    memcpy(z, of[spec->layer_count + 1].v, net_classes(net) * sizeof *z);
+    for (int i = 0; i <= spec->layer_count + 1; i++) free(of[i].v);
 }
 
 static double *in_double(struct net *net) {
@@ -142,6 +179,16 @@ static double ref_loss(struct net *net, const double *params, const uint8_t *x, 
     { .type = LAYER_MAXPOOL, .kernel = k }
 #define RELU                                                                                       \
     { .type = LAYER_RELU }
+#define NORM(g)                                                                                    \
+    { .type = LAYER_NORM, .groups = g }
+#define MEAN                                                                                       \
+    { .type = LAYER_GLOBALPOOL }
+#define ADD(k)                                                                                     \
+    { .type = LAYER_ADD, .from = k }
+#define CONCAT(k)                                                                                  \
+    { .type = LAYER_CONCAT, .from = k }
+#define CONV_OF(k, f, side, s, p)                                                                  \
+    { .type = LAYER_CONV, .units = f, .kernel = side, .stride = s, .padding = p, .from = k }
 #define LAYERS(n, ...) .layer_count = n, .layers = {__VA_ARGS__}
 
 static const struct {
@@ -169,11 +216,42 @@ static const struct {
     {"wide conv 3x3, pool 3",
      3,
      {15, 11, 1, LAYERS(5, CONV(32, 2, 1, 0), RELU, CONV(16, 3, 1, 1), POOL(3), RELU)}},
-    {"wide conv 3x3", 3, {9, 8, 1, LAYERS(3, CONV(16, 1, 1, 0), RELU, CONV(16, 3, 1, 0))}},
+    {"wide conv 3x3", 3, {14, 13, 1, LAYERS(3, CONV(16, 1, 1, 0), RELU, CONV(16, 3, 1, 0))}},
     {"wide conv 5x5, pool 3",
      3,
      {12, 12, 1, LAYERS(3, CONV(16, 3, 1, 1), CONV(16, 5, 1, 1), POOL(3))}},
+    {"stride wider than the kernel", 3, {9, 7, 2, LAYERS(2, CONV(5, 1, 2, 0), CONV(3, 2, 3, 1))}},
+    {"ReLU first, twice", 3, {4, 3, 2, LAYERS(4, RELU, DENSE(5), RELU, RELU)}},
+    {"norm of the input", 3, {6, 5, 4, LAYERS(2, NORM(2), DENSE(5))}},
+    {"conv, norm, ReLU", 3, {7, 6, 2, LAYERS(3, CONV(20, 3, 1, 1), NORM(5), RELU)}},
+    {"norm of vectors", 3, {4, 4, 1, LAYERS(3, DENSE(36), NORM(1), RELU)}},
+    {"norm, pool with a rest", 3, {7, 8, 1, LAYERS(4, CONV(16, 3, 1, 1), NORM(2), POOL(3), RELU)}},
+    {"global pool", 3, {5, 4, 3, LAYERS(5, CONV(18, 3, 1, 0), RELU, MEAN, RELU, DENSE(4))}},
+    {"add",
+     3,
+     {6, 5, 2, LAYERS(7, CONV(6, 3, 1, 1), RELU, CONV(6, 3, 1, 1), ADD(2), RELU, ADD(5), NORM(3))}},
+    {"add the input", 3, {6, 5, 3, LAYERS(3, CONV(3, 3, 1, 1), RELU, ADD(NET_INPUT))}},
+    {"named before its ReLU and pool",
+     3,
+     {6, 6, 1,
+      LAYERS(7, CONV(4, 3, 1, 1), RELU, POOL(2), CONV(4, 1, 1, 0), CONV_OF(1, 4, 1, 2, 0), ADD(4),
+             CONCAT(1))}},
+    {"concat", 3, {4, 3, 2, LAYERS(4, DENSE(9), RELU, CONCAT(NET_INPUT), RELU)}},
+    {"wide residual blocks",
+     3,
+     {13, 9, 3,
+      LAYERS(16, CONV(16, 3, 1, 1), NORM(2), RELU, CONV(16, 3, 1, 1), NORM(2), ADD(3), RELU,
+             CONV(32, 1, 2, 0), CONV_OF(7, 32, 3, 2, 1), NORM(4), RELU, CONV(32, 3, 1, 2), NORM(2),
+             CONV_OF(13, 32, 3, 1, 0), ADD(8), MEAN)}},
 };
+static const struct {
+    const char *name;
+    void (*make)(struct net_spec *spec, int height, int width, int channels);
+} ready[] = {{"mlp", net_spec_mlp},
+             {"cnn", net_spec_cnn},
+             {"wide-and-deep", net_spec_wide_and_deep},
+             {"resnet-small", net_spec_resnet_small}};
+enum { READY = sizeof ready / sizeof *ready };
 enum { CASES = sizeof cases / sizeof *cases, MOST = 17 };
 
 static struct net *make_net(const struct net_spec *spec, int classes) {
@@ -226,17 +304,19 @@ static void test_forward(void **state) {
         printf("forward   %-36s largest difference %.1e\n", cases[i].name, worst);
         assert_true(worst < 2e-5);
     }
-    static const int sizes[][4] = {{28, 28, 1, 10}, {1, 1, 1, 2},     {2, 2, 1, 2},  {3, 40, 4, 3},
-                                   {15, 15, 1, 3},  {16, 16, 3, 200}, {64, 48, 3, 5}};
+    static const int sizes[][4] = {{28, 28, 1, 10}, {1, 1, 1, 2},   {2, 2, 1, 2},
+                                   {3, 40, 4, 3},   {15, 15, 1, 3}, {16, 16, 3, 200},
+                                   {64, 48, 3, 5},  {130, 20, 1, 2}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        struct net_spec cnn, mlp;
         const int *s = sizes[i];
-        net_spec_cnn(&cnn, s[0], s[1], s[2]);
-        net_spec_mlp(&mlp, s[0], s[1], s[2]);
-        double a = largest_forward_error(&cnn, s[3], 17), b = largest_forward_error(&mlp, s[3], 17);
-        printf("forward   %2d x %2d x %d, %3d classes: cnn %.1e, mlp %.1e\n", s[0], s[1], s[2],
-               s[3], a, b);
-        assert_true(a < 5e-5 && b < 2e-5);
+        printf("forward   %3d x %2d x %d, %3d classes:", s[0], s[1], s[2], s[3]);
+        for (int k = 0; k < READY; k++) {
+            struct net_spec spec;
+            ready[k].make(&spec, s[0], s[1], s[2]);
+            double worst = largest_forward_error(&spec, s[3], 17);
+            printf(" %s %.1e%s", ready[k].name, worst, k + 1 < READY ? "," : "\n");
+            assert_true(worst < 5e-5);
+        }
     }
 }
 
@@ -285,42 +365,52 @@ static void test_gradients(void **state) {
     for (int i = 0; i < CASES; i++)
         for (int threads = 1; threads <= 3; threads += 2) {
             struct net *net = make_net(&cases[i].spec, cases[i].classes);
-            double worst = largest_gradient_error(net, 12, threads, 8);
+            double worst = largest_gradient_error(net, 12, threads, 5);
             printf("gradient  %-36s %d threads, largest relative difference %.1e\n", cases[i].name,
                    threads, worst);
             assert_true(worst < 2e-4);
             net_free(net);
         }
-    for (int cnn = 0; cnn < 2; cnn++) {
+    for (int k = 0; k < READY; k++) {
         struct net_spec spec;
-        (cnn ? net_spec_cnn : net_spec_mlp)(&spec, 28, 28, 1);
+        bool deep = ready[k].make == net_spec_resnet_small;
+        ready[k].make(&spec, deep ? 12 : 28, deep ? 10 : 28, deep ? 3 : 1);
         struct net *net = make_net(&spec, 10);
-        double worst = largest_gradient_error(net, 6, 2, 3);
-        printf("gradient  the whole %s: largest relative difference %.1e\n", cnn ? "cnn" : "mlp",
-               worst);
+        double worst = largest_gradient_error(net, 3, 2, 3);
+        printf("gradient  the whole %s: largest relative difference %.1e\n", ready[k].name, worst);
         assert_true(worst < 2e-4);
         net_free(net);
     }
 }
-
-/* ---- what else is promised ---- */
 
 static void test_refused(void **state) {
     static const struct net_spec wrong[] = {
         {0, 3, 1, LAYERS(0, RELU)},
         {3, 3, 5, LAYERS(0, RELU)},
         {3, 2000, 1, LAYERS(0, RELU)},
-        {3, 3, 1, LAYERS(1, RELU)},
-        {3, 3, 1, LAYERS(1, POOL(2))},
+        {3, 3, 1, LAYERS(1, POOL(4))},
+        {3, 3, 1, LAYERS(1, POOL(1))},
         {3, 3, 1, LAYERS(1, DENSE(0))},
         {3, 3, 1, LAYERS(2, DENSE(2), POOL(2))},
-        {3, 3, 1, LAYERS(3, DENSE(2), RELU, RELU)},
         {3, 3, 1, LAYERS(1, CONV(2, 4, 1, 0))},
         {3, 3, 1, LAYERS(1, CONV(2, 3, 0, 0))},
         {3, 3, 1, LAYERS(1, CONV(2, 3, 1, 3))},
         {5, 5, 1, LAYERS(2, CONV(2, 3, 1, 0), POOL(4))},
         {5, 5, 1, LAYERS(2, DENSE(4), CONV(2, 1, 1, 0))},
         {1024, 1024, 4, LAYERS(1, DENSE(4096))},
+        {1024, 1024, 1, LAYERS(1, CONV(4096, 1, 1, 0))},
+        {1024, 1024, 1, LAYERS(4, CONV(40, 1, 1, 0), RELU, ADD(1), MEAN)},
+        {5, 5, 1, LAYERS(2, DENSE(4), MEAN)},
+        {5, 5, 3, LAYERS(1, NORM(2))},
+        {5, 5, 3, LAYERS(1, NORM(0))},
+        {5, 5, 3, LAYERS(1, NORM(4))},
+        {5, 5, 3, LAYERS(2, CONV(3, 3, 1, 0), ADD(NET_INPUT))},
+        {5, 5, 3, LAYERS(2, RELU, ADD(0))},
+        {5, 5, 3, LAYERS(2, RELU, ADD(2))},
+        {5, 5, 3, LAYERS(2, RELU, ADD(-2))},
+        {5, 5, 3, LAYERS(2, RELU, CONCAT(3))},
+        {5, 5, 3, LAYERS(3, RELU, DENSE(2), CONV_OF(NET_INPUT, 2, 1, 1, 0))},
+        {5, 5, 3, LAYERS(1, {.type = (enum layer_type)99})},
         {3, 3, 1, .layer_count = NET_MAX_LAYERS + 1},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -385,10 +475,10 @@ static float *train_some(const struct net_spec *spec, int threads, float *averag
 }
 
 static void test_same_bits(void **state) {
-    for (int cnn = 0; cnn < 2; cnn++) {
+    for (int k = 0; k < READY; k++) {
         struct net_spec spec;
         struct err e = {0};
-        (cnn ? net_spec_cnn : net_spec_mlp)(&spec, 28, 28, 1);
+        ready[k].make(&spec, k < 2 ? 28 : 16, k < 2 ? 28 : 20, 1);
         size_t count = net_spec_param_count(&spec, 10, &e);
         float *average[3], *params[3];
         double apart = 0;
@@ -399,8 +489,7 @@ static void test_same_bits(void **state) {
         assert_memory_equal(params[0], params[1], count * sizeof(float));
         assert_memory_equal(average[0], average[1], count * sizeof(float));
         for (size_t i = 0; i < count; i++) apart = fmax(apart, fabs(params[0][i] - params[2][i]));
-        printf("1 and 2 threads, %s: largest difference of a weight %.1e\n", cnn ? "cnn" : "mlp",
-               apart);
+        printf("1 and 2 threads, %s: largest difference of a weight %.1e\n", ready[k].name, apart);
         assert_true(apart < 1e-3);
         for (int i = 0; i < 3; i++) {
             free(average[i]);
@@ -458,9 +547,10 @@ static void test_resume(void **state) {
     free(x);
 }
 
-/* Which half of the image is bright. */
+/* Which half of the image is bright. A net that ends in the mean over all places has to learn where
+   they are first. */
 static void test_learns(void **state) {
-    for (int cnn = 0; cnn < 2; cnn++) {
+    for (int k = 0; k < READY; k++) {
         enum { N = 64, SIDE = 16 };
         struct err e = {0};
         struct net_spec spec;
@@ -474,20 +564,19 @@ static void test_learns(void **state) {
                     (uint8_t)(rand() % 120 + (p % SIDE < 8) * (label[i] ? 130 : 0) +
                               (p % SIDE >= 8) * (label[i] ? 0 : 130));
         }
-        (cnn ? net_spec_cnn : net_spec_mlp)(&spec, SIDE, SIDE, 1);
+        ready[k].make(&spec, SIDE, SIDE, 1);
         struct net *net = net_make(&spec, 2, 3, &e);
         struct train_conf conf = {
             .rate = 0.02f, .momentum = 0.9f, .average = 0.9f, .batch = N, .threads = 2};
         struct trainer *t = trainer_make(net, &conf, &e);
-        for (int i = 0; i < 40; i++) {
+        for (int i = 0; i < (ready[k].make == net_spec_resnet_small ? 120 : 40); i++) {
             last = trainer_step(t, x[0][0], label, N);
             if (i == 0) first = last;
         }
         struct net_run *run = net_run_make(net, N);
         net_forward(run, trainer_average(t), x[0][0], N, prob);
         for (int i = 0; i < N; i++) right += (prob[2 * i + 1] > prob[2 * i]) == label[i];
-        printf("%s: loss %.3f, then %.4f; %d of %d right\n", cnn ? "cnn" : "mlp", first, last,
-               right, N);
+        printf("%s: loss %.3f, then %.4f; %d of %d right\n", ready[k].name, first, last, right, N);
         assert_int_equal(right, N);
         trainer_free(t);
         net_run_free(run);
