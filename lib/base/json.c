@@ -119,6 +119,13 @@ void json_free(struct json *root) {
     cJSON_Delete((cJSON *)(void *)root);
 }
 
+void json_print(const struct json *v, struct buf *to) {
+    char *text = cJSON_PrintUnformatted(node(v));
+    if (!text) abort(); /* no memory */
+    buf_add_text(to, text);
+    cJSON_free(text);
+}
+
 const struct json *json_member(const struct json *object, const char *name) {
     return object ? ours(cJSON_GetObjectItemCaseSensitive(node(object), name)) : NULL;
 }

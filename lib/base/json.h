@@ -22,6 +22,9 @@ struct json; /* one value, borrowed from the root that json_parse gave */
 struct json *json_parse(struct bytes text, struct err *e);
 void json_free(struct json *root); /* NULL is fine */
 
+/* The value as compact JSON, appended. */
+void json_print(const struct json *v, struct buf *to);
+
 /* A member of an object, or NULL. */
 const struct json *json_member(const struct json *object, const char *name);
 bool json_is_object(const struct json *v);

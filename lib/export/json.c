@@ -63,18 +63,6 @@ static void put_tensors(struct json_writer *w, const struct net *net, const floa
     buf_free(&b);
 }
 
-enum err_kind export_temperature(const struct model *m, float *out, struct err *e) {
-    const char *note = model_note(m, "darkroom.temperature");
-    char *end;
-    *out = 1;
-    if (!note) return ERR_NONE;
-    *out = strtof(note, &end);
-    if (end == note || *end || !isfinite(*out) || !(*out > 0))
-        return err_bad(e, REASON_BAD_MODEL_FILE,
-                       "its darkroom.temperature, \"%.40s\", is no positive number", note);
-    return ERR_NONE;
-}
-
 /* The layers stand in the file as JSON already: of whatever kind they are, they are told. */
 static enum err_kind put_all(const struct model *m, const struct safetensors *file,
                              const struct export_name *name, struct buf *out, struct err *e) {
@@ -82,8 +70,6 @@ static enum err_kind put_all(const struct model *m, const struct safetensors *fi
     const char *alpha = model_note(m, "alpha");
     int channels = net_spec(m->net)->channels;
     struct buf number = {0};
-    float temperature;
-    if (export_temperature(m, &temperature, e)) return e->kind;
     struct json_writer w = json_begin(out);
     json_put_text(&w, "model", name->model);
     json_put_int(&w, "version", name->version);
@@ -94,7 +80,7 @@ static enum err_kind put_all(const struct model *m, const struct safetensors *fi
     put_floats(&w, "mean", norm->mean, (size_t)channels);
     put_floats(&w, "scale", norm->scale, (size_t)channels);
     json_close_object(&w);
-    export_float(temperature, &number);
+    export_float(net_temperature(m->net), &number);
     json_put_raw(&w, "temperature", buf_bytes(&number));
     json_open_array(&w, "labels");
     for (int i = 0; i < m->label_count; i++) json_put_text(&w, NULL, bytes_of(m->labels[i]));

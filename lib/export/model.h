@@ -32,10 +32,7 @@ enum err_kind export_onnx(struct bytes file, const struct export_name *name, str
 enum err_kind export_json(struct bytes file, const struct export_name *name, struct buf *out,
                           struct err *e) MUST_CHECK;
 
-/* What both need: the note darkroom.temperature, by which logits are divided before the softmax, 1
-   when there is none; ERR_BAD when it is no positive number. And a float, and an array of them, as
-   JSON. */
-enum err_kind export_temperature(const struct model *m, float *out, struct err *e) MUST_CHECK;
+/* A float, and an array of them, as JSON. */
 void export_float(float value, struct buf *out);
 void export_floats(const float *list, size_t n, struct buf *out);
 

@@ -216,8 +216,7 @@ static enum err_kind write_graph(const struct model *m, const struct export_name
                                  struct buf *out, struct err *e) {
     const struct net_spec *spec = net_spec(m->net);
     int tensors;
-    float temperature;
-    if (export_temperature(m, &temperature, e)) return e->kind;
+    float temperature = net_temperature(m->net);
     struct walk w = {.g = graph_make("darkroom", "darkroom", DARKROOM_VERSION),
                      .params = net_params(m->net),
                      .next = net_tensors(m->net, &tensors),

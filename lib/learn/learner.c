@@ -181,9 +181,7 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
                        .threads = l->threads,
                        .gone = mem_zeroed(p->rows.count, 1)};
     bool anew;
-    (spec_network(spec) == NETWORK_CNN ? net_spec_cnn : net_spec_mlp)(
-        &wanted, (int)spec->height, (int)spec->width, (int)spec->channels);
-    if (pupil_grow(p, &wanted, &anew, e)) goto done;
+    if (spec_net(spec, &wanted, e) || pupil_grow(p, &wanted, &anew, e)) goto done;
     model_set_note(&p->model, "alpha", spec->alpha ? "black" : "white");
     if (study(&c, p, alive, e) || measure(l, p, &f->train, &c, alive, a, out, e) ||
         save_recipe(l, &c, p->rows.count, &f->lineage, e))

@@ -30,8 +30,12 @@ void recipe_encode(const struct spec *spec, int threads, struct buf *out) {
     json_put_int(&w, "threads", threads);
     json_open_object(&w, "spec");
     for (const struct setting *s = spec_settings; s->name; s++) {
-        settings_get(s, spec, text, sizeof text);
-        json_put_text(&w, s->name, bytes_of(text));
+        const char *word = text;
+        if (s->type == SETTING_TEXT)
+            memcpy(&word, (const char *)spec + s->offset, sizeof word);
+        else
+            settings_get(s, spec, text, sizeof text);
+        json_put_text(&w, s->name, bytes_of(word));
     }
     json_close_object(&w);
     json_end(&w);
@@ -44,7 +48,8 @@ static enum err_kind read_spec(const struct json *o, struct spec *spec, struct e
         char text[200];
         if (json_get_text(o, s->name, false, &value, e)) return e->kind;
         snprintf(text, sizeof text, "%.*s", (int)value.len, (const char *)value.data);
-        if (settings_put(s, spec, text, s->name, e)) return e->kind;
+        if (settings_put(s, spec, s->type == SETTING_TEXT ? s->preset : text, s->name, e))
+            return e->kind;
     }
     return ERR_NONE;
 }

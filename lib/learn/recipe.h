@@ -22,7 +22,8 @@ struct recipe {
 void recipe_machine(char text[200]);
 
 void recipe_encode(const struct spec *spec, int threads, struct buf *out);
-/* ERR_BAD (bad-model-file). A field that it does not name has its preset. */
+/* ERR_BAD (bad-model-file). A field that it does not name has its preset, and so has the network:
+   which one it was is in the version's own file. */
 enum err_kind recipe_decode(struct bytes json, struct recipe *r, struct err *e) MUST_CHECK;
 
 #endif

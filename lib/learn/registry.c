@@ -211,8 +211,8 @@ enum err_kind registry_publish(struct registry *g, const struct trained *m,
     words[10] = m->artifact;
     if (n) memcpy(words + 11, artifacts, n * sizeof *words);
     memcpy(words + 11 + n, m->batches, m->batch_count * sizeof *words);
-    enum err_kind kind =
-        redis_script(g->redis, &publish_script, &reply, e, 5, (int)(11 + n + m->batch_count), words);
+    enum err_kind kind = redis_script(g->redis, &publish_script, &reply, e, 5,
+                                      (int)(11 + n + m->batch_count), words);
     free(words);
     buf_free(&message);
     if (kind) return kind;

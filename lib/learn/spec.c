@@ -17,7 +17,7 @@ const struct setting spec_settings[] = {
     {"input.height", SETTING_INT, AT(height), "28", "pixels", NULL, 1, 1024, 0},
     {"input.channels", SETTING_INT, AT(channels), "1", "1 is grey, 3 is RGB", NULL, 1, 3, 0},
     {"input.alpha", SETTING_CHOICE, AT(alpha), "white", "what transparent pixels stand before", "white|black", 0, 0, 0},
-    {"network", SETTING_CHOICE, AT(network), "auto", "which ready network learns; auto chooses by the input", "auto|mlp|cnn", 0, 0, 0},
+    {"network", SETTING_TEXT, AT(network), "auto", "which network learns: mlp, cnn, wide-and-deep or resnet-small; auto chooses by the input; or a list of layers", NULL, 0, 0, 0},
     {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1, 4096, 0},
     {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s", "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
     {"train.passes", SETTING_REAL, AT(passes), "8.5", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
@@ -49,8 +49,13 @@ const struct setting spec_settings[] = {
     {0}};
 /* clang-format on */
 
-int spec_network(const struct spec *s) {
-    return s->network == NETWORK_AUTO ? NETWORK_CNN : s->network;
+enum err_kind spec_net(const struct spec *s, struct net_spec *out, struct err *e) {
+    int height = (int)s->height, width = (int)s->width, channels = (int)s->channels;
+    if (*s->network != '[') return net_spec_ready(s->network, height, width, channels, out, e);
+    struct json *layers = json_parse(bytes_of(s->network), e);
+    if (layers) (void)!net_spec_from_json(layers, height, width, channels, out, e);
+    json_free(layers);
+    return e->kind;
 }
 
 struct augment spec_augment(const struct spec *s) {
@@ -78,6 +83,7 @@ struct named {
 
 struct specs {
     struct spec preset;
+    struct arena texts; /* of the specs */
     struct named *list;
     size_t count;
 };
@@ -108,8 +114,21 @@ static bool as_typed(const struct json *o, const char *name, char *out, size_t s
     return false;
 }
 
-static enum err_kind read_spec(const struct json *o, const char *path, struct named *m,
-                               struct err *e) {
+/* A name or a list of layers. */
+static const char *as_text(const struct json *v, struct arena *a) {
+    struct err ignored = {0};
+    struct bytes text = {0};
+    struct buf json = {0};
+    if (!json_as_text(v, &text, &ignored)) return arena_text(a, text);
+    json_print(v, &json);
+    const char *copy = arena_text(a, buf_bytes(&json));
+    buf_free(&json);
+    return copy;
+}
+
+static enum err_kind read_spec(const struct json *o, const char *path, struct specs *specs,
+                               struct named *m, struct err *e) {
+    struct net_spec net;
     for (const struct json *v = json_first(o); v; v = json_next(v)) {
         const struct setting *s = spec_settings;
         char text[128], from[320];
@@ -117,12 +136,20 @@ static enum err_kind read_spec(const struct json *o, const char *path, struct na
         snprintf(from, sizeof from, "%.120s: model %s: \"%.40s\"", path, m->name, json_name(v));
         if (!s->name)
             return err_fatal(e, "%.180s is no field of a spec; README.md lists them", from);
-        if (!as_typed(o, json_name(v), text, sizeof text))
+        const char *typed = text;
+        if (s->type == SETTING_TEXT)
+            typed = as_text(v, &specs->texts);
+        else if (!as_typed(o, json_name(v), text, sizeof text))
             return err_fatal(e, "%.180s must be a text or a number", from);
-        if (settings_put(s, &m->spec, text, from, e)) return e->kind;
+        if (settings_put(s, &m->spec, typed, from, e)) return e->kind;
     }
     if (m->spec.channels == 2)
         return err_fatal(e, "%.120s: model %s: \"input.channels\" must be 1 or 3", path, m->name);
+    if (spec_net(&m->spec, &net, e)) {
+        char was[sizeof e->text];
+        memcpy(was, e->text, sizeof was);
+        return err_fatal(e, "%.80s: model %s: %.150s", path, m->name, was);
+    }
     return ERR_NONE;
 }
 
@@ -143,7 +170,7 @@ static enum err_kind read_models(const struct json *models, const char *path, st
         snprintf(m->name, sizeof m->name, "%s", json_name(v));
         m->spec = s->preset;
         s->count++;
-        if (read_spec(v, path, m, e)) return e->kind;
+        if (read_spec(v, path, s, m, e)) return e->kind;
     }
     return ERR_NONE;
 }
@@ -176,6 +203,7 @@ fail:
 
 void specs_free(struct specs *s) {
     if (!s) return;
+    arena_free(&s->texts);
     free(s->list);
     free(s);
 }

@@ -14,16 +14,16 @@
 #include "lib/base/err.h"
 #include "lib/base/settings.h"
 #include "lib/image/augment.h"
+#include "lib/nn/net_spec.h"
 #include "proto/messages.h"
 
-enum network { NETWORK_AUTO, NETWORK_MLP, NETWORK_CNN };
 enum augments { AUGMENT_AUTO, AUGMENT_CHARACTERS, AUGMENT_PHOTOS, AUGMENT_NONE };
 enum deploy_rule { DEPLOY_FRESH, DEPLOY_BETTER };
 
 struct spec {
     int64_t width, height, channels; /* of the input; channels 1 (grey) or 3 (RGB) */
     int alpha;                       /* enum image_alpha: what transparent pixels stand before */
-    int network;                     /* enum network */
+    const char *network; /* a name, or a list of layers as JSON: lib/nn/net_spec.h; borrowed */
 
     int64_t batch_count, batch_age_ms;
 
@@ -54,7 +54,8 @@ struct specs;
 struct specs *specs_load(const char *path, struct err *e);
 void specs_free(struct specs *s);
 const struct spec *specs_of(const struct specs *s, struct bytes model);
-int spec_network(const struct spec *s); /* what auto stands for */
+/* The network that it wants. ERR_BAD (bad-shape) says which layer and field is wrong. */
+enum err_kind spec_net(const struct spec *s, struct net_spec *out, struct err *e) MUST_CHECK;
 struct augment spec_augment(const struct spec *s);
 size_t specs_largest(const struct specs *s); /* bytes of the largest input tensor of any model */
 extern const struct setting spec_settings[]; /* of one model; ends with {0} */

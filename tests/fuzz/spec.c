@@ -21,8 +21,8 @@ static void holds_of_spec(const struct spec *s) {
     }
     HOLDS(s->channels == 1 || s->channels == 3);
     HOLDS(s->keep_age_ms >= 0);
-    HOLDS(s->alpha >= 0 && s->alpha <= 1 &&
-          (s->network == NETWORK_MLP || s->network == NETWORK_CNN));
+    struct net_spec net;
+    HOLDS(s->alpha >= 0 && s->alpha <= 1 && !spec_net(s, &net, &(struct err){0}));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -21,25 +21,26 @@ enum { IMAGES = 32 };
     { .type = LAYER_RELU }
 
 static const struct {
-    const char *name, *temperature;
+    const char *name;
+    float temperature; /* 0: none is set */
     int classes;
     struct net_spec spec;
 } nets[] = {
-    {"classes_alone", NULL, 3, {5, 4, 1, 0, {{0}}}},
-    {"dense", NULL, 10, {28, 28, 1, 2, {DENSE(64), RELU}}},
-    {"dense_colour", NULL, 4, {6, 9, 3, 4, {DENSE(20), RELU, DENSE(11), RELU}}},
+    {"classes_alone", 0, 3, {5, 4, 1, 0, {{0}}}},
+    {"dense", 0, 10, {28, 28, 1, 2, {DENSE(64), RELU}}},
+    {"dense_colour", 0, 4, {6, 9, 3, 4, {DENSE(20), RELU, DENSE(11), RELU}}},
     {"conv",
-     NULL,
+     0,
      10,
      {28,
       28,
       1,
       8,
       {CONV(8, 5, 1, 0), RELU, POOL(2), CONV(12, 5, 1, 0), RELU, POOL(2), DENSE(32), RELU}}},
-    {"conv_to_classes", NULL, 5, {9, 7, 3, 1, {CONV(6, 3, 1, 1)}}},
-    {"stride", NULL, 7, {17, 22, 3, 4, {CONV(5, 4, 3, 2), RELU, CONV(7, 3, 2, 1), RELU}}},
-    {"pool_with_rest", NULL, 6, {19, 16, 3, 5, {CONV(6, 3, 1, 1), POOL(3), RELU, DENSE(9), RELU}}},
-    {"tempered", "1.75", 10, {14, 12, 1, 4, {CONV(4, 3, 1, 1), RELU, POOL(2), DENSE(16)}}},
+    {"conv_to_classes", 0, 5, {9, 7, 3, 1, {CONV(6, 3, 1, 1)}}},
+    {"stride", 0, 7, {17, 22, 3, 4, {CONV(5, 4, 3, 2), RELU, CONV(7, 3, 2, 1), RELU}}},
+    {"pool_with_rest", 0, 6, {19, 16, 3, 5, {CONV(6, 3, 1, 1), POOL(3), RELU, DENSE(9), RELU}}},
+    {"tempered", 1.75f, 10, {14, 12, 1, 4, {CONV(4, 3, 1, 1), RELU, POOL(2), DENSE(16)}}},
 };
 
 static void die(const char *what) {
@@ -60,15 +61,6 @@ static uint32_t chance(void) { /* Knuth's MMIX generator */
     return (uint32_t)(seed >> 33);
 }
 
-/* What the temperature does to probabilities: p^(1/T), made to sum to 1 again. */
-static void temper(float *prob, int n, int classes, double temperature) {
-    for (int i = 0; i < n; i++, prob += classes) {
-        double sum = 0;
-        for (int c = 0; c < classes; c++) sum += pow(prob[c], 1 / temperature);
-        for (int c = 0; c < classes; c++) prob[c] = (float)(pow(prob[c], 1 / temperature) / sum);
-    }
-}
-
 int main(int argc, char **argv) {
     if (argc != 2) die("usage: export_nets DIR");
     for (size_t k = 0; k < sizeof nets / sizeof *nets; k++) {
@@ -82,7 +74,7 @@ int main(int argc, char **argv) {
             model_add_label(&m, label);
         }
         model_set_note(&m, "alpha", "black");
-        if (nets[k].temperature) model_set_note(&m, "darkroom.temperature", nets[k].temperature);
+        if (nets[k].temperature) net_set_temperature(m.net, nets[k].temperature);
         float *params = net_params(m.net);
         for (size_t i = 0; i < net_param_count(m.net); i++)
             params[i] += (float)chance() / 4e10f - .025f;
@@ -94,7 +86,6 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < size; i++) images[i] = (uint8_t)chance();
         struct net_run *run = net_run_make(m.net, IMAGES);
         net_forward(run, NULL, images, IMAGES, prob);
-        if (nets[k].temperature) temper(prob, IMAGES, classes, atof(nets[k].temperature));
 
         struct buf file = {0}, onnx = {0}, json = {0};
         const struct export_name name = {bytes_of(nets[k].name), BYTES("0123456789abcdef"),

@@ -161,7 +161,7 @@ def check_reasons(root):
 def check_spec(root):
     """README.md has a row for every field of a model's spec."""
     table = (root / "lib/learn/spec.c").read_text()
-    fields = re.findall(r'^    \{"([\w.]+)", SETTING_\w+, AT\(\w+\), "([^"]*)", "([^"]*)", (NULL|"[^"]*"),', table, re.M)
+    fields = re.findall(r'^    \{"([\w.]+)", SETTING_\w+, AT\([\w.]+\), "([^"]*)", "([^"]*)", (NULL|"[^"]*"),', table, re.M)
     page = (root / "README.md").read_text()
     wanted = [f"| `{name}` | `{preset}` | {what}{'' if allowed == 'NULL' else ': ' + allowed.strip(chr(34)).replace('|', ' or ')} |"
               for name, preset, what, allowed in fields]

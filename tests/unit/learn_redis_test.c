@@ -218,7 +218,7 @@ static struct manifest batch_of(int from, int n, int classes, bool eval) {
 static struct spec small_spec(void) {
     struct spec s = *specs_of(specs, BYTES("m"));
     s.width = s.height = SIDE;
-    s.network = NETWORK_MLP;
+    s.network = "mlp";
     s.augments = AUGMENT_NONE; /* a bar that moves is of another class */
     return s;
 }
@@ -296,7 +296,7 @@ static void tiny_data_is_no_trouble(void **state) {
     assert_int_equal(m.evaluation.images, 1);
     m = learn(l, &spec, &ten, 1);
     assert_int_equal(m.labels, 2);
-    spec.network = NETWORK_CNN; /* the spec changes on a live fleet */
+    spec.network = "cnn"; /* the spec changes on a live fleet */
     struct manifest more = batch_of(300, 100, 2, false);
     m = learn(l, &spec, &more, 1);
     assert_int_equal(m.version, 4);
@@ -353,7 +353,7 @@ static void every_version_can_be_made_again(void **state) {
     learn(l, &spec, &m[1], 1);
     for (size_t i = 0; i < 40; i++) remove_row(&m[0], i);
     learn(l, &spec, &m[2], 1); /* finds many of them gone */
-    spec.network = NETWORK_CNN;
+    spec.network = "cnn";
     learn(l, &spec, &m[3], 1);
     learner_close(l);
     l = learner_open(registry, images, 2);
@@ -755,7 +755,8 @@ static void the_best_so_far_is_the_measure(void **state) {
         judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &three, &err),
         ERR_NONE);
     assert_true(three.promoted && three.best == 1 && three.best_evaluation.images);
-    assert_int_equal(registry_remove_artifact(registry, t[0].artifact, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, (const int64_t[]){2, 2, 0}, &err),
+                     ERR_NONE);
     assert_int_equal(
         judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &four, &err),
         ERR_NONE);
