@@ -6,9 +6,9 @@
 #include "lib/base/version.h"
 #include "lib/nn/matmul.h"
 
-#include <gnu/libc-version.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #if defined(__clang__)
 #define COMPILER "clang " __clang_version__
@@ -17,8 +17,10 @@
 #endif
 
 void recipe_machine(char text[200]) {
-    snprintf(text, 200, "darkroom %s, %s, glibc %s, %s", DARKROOM_VERSION, COMPILER,
-             gnu_get_libc_version(), matmul_machine());
+    char libc[40] = "";
+    confstr(_CS_GNU_LIBC_VERSION, libc, sizeof libc); /* "glibc 2.36" */
+    snprintf(text, 200, "darkroom %s, %s, %s, %s", DARKROOM_VERSION, COMPILER, libc,
+             matmul_machine());
 }
 
 void recipe_encode(const struct spec *spec, int threads, struct buf *out) {
