@@ -22,24 +22,17 @@ static float next_random(uint64_t *state) {
     return (float)(int32_t)(z >> 32) / 2147483648.0f;
 }
 
-/* Whether it is the last of a residual block, whose sum with the shortcut comes next. */
-static bool ends_block(const struct net *net, int i) {
-    const struct layer *then = &net->layers[i + 1];
-    return !net->layers[i].relu && then->type == LAYER_ADD && then->from == i + 1;
-}
-
 /* Uniform with the variance 2 / inputs before a ReLU (He et al. 2015), 1 / (3 inputs) before the
    softmax, 1 / inputs elsewhere; biases are 0. Uniform and not normal, since it needs nothing of
-   libm that differs between machines. A norm's weights are 1, but 0 at the end of a residual block,
-   which so begins as its shortcut (Goyal et al. 2017). */
+   libm that differs between machines. A norm's weights are 1, also at the end of a residual block:
+   with 0 there (Goyal et al. 2017) the first hundreds of steps learn little. */
 static void draw_params(const struct net *net, uint64_t seed, float *params) {
     for (int i = 0; i < net->layer_count; i++) {
         const struct layer *l = &net->layers[i];
         if (!l->weight_count) continue;
         memset(params + l->bias, 0, l->out_c * sizeof *params);
         if (l->type == LAYER_NORM) {
-            float weight = ends_block(net, i) ? 0 : 1;
-            for (size_t k = 0; k < l->weight_count; k++) params[l->weight + k] = weight;
+            for (size_t k = 0; k < l->weight_count; k++) params[l->weight + k] = 1;
             continue;
         }
         size_t inputs = l->weight_count / l->out_c;
