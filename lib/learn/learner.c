@@ -113,13 +113,14 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
                     look_at, &k, e)) {
         for (size_t i = 0; i < m->image_count; i++) {
             if (!k.good[i]) continue;
-            pupil_meet_label(p, m->images[i].label);
+            int label = pupil_meet_label(p, m->images[i].label);
             f->images++;
             if (m->images[i].split == SPLIT_EVAL) {
                 rows_hold_out(&p->held, names[i], (size_t)spec->eval_most);
                 continue;
             }
             rows_add(&f->train, names[i]);
+            p->fresh[label]++;
             buf_add(&contents, &k.contents[i], sizeof k.contents[i]);
         }
         /* A model begins with the labels that it was promised, even if every image is gone. */

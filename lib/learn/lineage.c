@@ -3,17 +3,24 @@
 
 #include "lib/base/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 void lineage_free(struct lineage *l) {
     free(l->batches);
+    free(l->counts);
     *l = (struct lineage){0};
 }
 
 void lineage_add_batch(struct lineage *l, const struct lineage_batch *b) {
     l->batches = mem_resize(l->batches, (l->batch_count + 1) * sizeof *l->batches);
     l->batches[l->batch_count++] = *b;
+}
+
+void lineage_add_count(struct lineage *l, int64_t count) {
+    l->counts = mem_resize(l->counts, (l->count_count + 1) * sizeof *l->counts);
+    l->counts[l->count_count++] = count;
 }
 
 void lineage_encode(const struct lineage *l, struct bytes model, int64_t version, int64_t parent,
@@ -31,6 +38,9 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
     json_put_text(&w, "all", bytes_of(l->all));
     json_put_text(&w, "recipe", bytes_of(l->recipe));
     json_put_text(&w, "gone", bytes_of(l->gone));
+    json_open_array(&w, "counts");
+    for (size_t i = 0; i < l->count_count; i++) json_put_int(&w, NULL, l->counts[i]);
+    json_close_array(&w);
     json_open_array(&w, "batches");
     for (size_t i = 0; i < l->batch_count; i++) {
         json_open_object(&w, NULL);
@@ -80,7 +90,21 @@ static enum err_kind get_count(const struct json *o, const char *name, bool need
     return *to < 0 ? err_bad(e, REASON_BAD_MODEL_FILE, "%s is negative", name) : ERR_NONE;
 }
 
+static enum err_kind read_counts(const struct json *counts, struct lineage *l, struct err *e) {
+    if (counts && !json_is_array(counts))
+        return err_bad(e, REASON_BAD_MODEL_FILE, "counts must be an array");
+    for (const struct json *v = json_first(counts); v; v = json_next(v)) {
+        double count;
+        if (json_as_real(v, &count, e)) return e->kind;
+        if (!(count >= 0 && count < 0x1p53 && count == floor(count)))
+            return err_bad(e, REASON_BAD_MODEL_FILE, "a count is no whole number");
+        lineage_add_count(l, (int64_t)count);
+    }
+    return ERR_NONE;
+}
+
 static enum err_kind read_all(const struct json *o, struct lineage *l, struct err *e) {
+    if (read_counts(json_member(o, "counts"), l, e)) return e->kind;
     if (get_link(o, "before", true, l->before, e) || get_link(o, "all", true, l->all, e) ||
         get_link(o, "recipe", false, l->recipe, e) || get_link(o, "gone", false, l->gone, e))
         return e->kind;

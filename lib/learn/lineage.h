@@ -9,6 +9,7 @@
  *       "evaluation":          artifact: the rows that are held out, never trained on
  *       "all":                 artifact: every training row up to here, in some versions; else ""
  *       "recipe":              artifact: lib/learn/recipe; "" in versions of long ago, as "gone" is
+ *       "counts":              training rows of each of the model's labels up to here, as they came
  *       "gone":                artifact: the places, among the rows of before, of those that the store
  *                              was found to have no more; "" when there were none
  *       "batches": [ { "id", "partition", "offset": of its record in `batches`, "images": count,
@@ -38,10 +39,13 @@ struct lineage {
     int64_t steps;
     struct lineage_batch *batches;
     size_t batch_count;
+    int64_t *counts; /* in the order of the model's labels */
+    size_t count_count;
 };
 
 void lineage_free(struct lineage *l); /* back to {0} */
 void lineage_add_batch(struct lineage *l, const struct lineage_batch *b);
+void lineage_add_count(struct lineage *l, int64_t count);
 void lineage_encode(const struct lineage *l, struct bytes model, int64_t version, int64_t parent,
                     struct buf *out);
 /* *l is overwritten; {0} after an error. ERR_BAD (bad-model-file). */

@@ -21,6 +21,8 @@ void pupil_clear(struct pupil *p) {
     rows_free(&p->held);
     free(p->momentum);
     free(p->average);
+    free(p->counts);
+    free(p->fresh);
     *p = kept;
 }
 
@@ -117,6 +119,10 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
                       (long long)head->version, was);
         }
     } else {
+        size_t labels = (size_t)p->model.label_count;
+        p->counts = mem_zeroed(labels, sizeof *p->counts);
+        p->fresh = mem_zeroed(labels, sizeof *p->fresh);
+        for (size_t i = 0; i < labels && i < l.count_count; i++) p->counts[i] = l.counts[i];
         p->steps = l.steps;
         p->version = head->version;
     }
@@ -126,12 +132,17 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
 
 /* ---- the net ---- */
 
-void pupil_meet_label(struct pupil *p, struct bytes label) {
-    for (int i = 0; i < p->model.label_count; i++)
-        if (bytes_is(label, p->model.labels[i])) return;
+int pupil_meet_label(struct pupil *p, struct bytes label) {
+    int n = p->model.label_count;
+    for (int i = 0; i < n; i++)
+        if (bytes_is(label, p->model.labels[i])) return i;
     char *text = mem_copy(label.data, label.len);
     model_add_label(&p->model, text);
     free(text);
+    p->counts = mem_resize(p->counts, (size_t)(n + 1) * sizeof *p->counts);
+    p->fresh = mem_resize(p->fresh, (size_t)(n + 1) * sizeof *p->fresh);
+    p->counts[n] = p->fresh[n] = 0;
+    return n;
 }
 
 static enum err_kind begin_anew(struct pupil *p, const struct net_spec *wanted, struct err *e) {
@@ -230,6 +241,7 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
         return e->kind;
     memcpy(l->before, p->lineage, sizeof l->before);
     l->steps = p->steps;
+    for (int i = 0; i < p->model.label_count; i++) lineage_add_count(l, p->counts[i] + p->fresh[i]);
     lineage_encode(l, bytes_of(p->name), out->version, out->parent, &text);
     if (!registry_put_artifact(g, buf_bytes(&text), lineage, e)) {
         out->artifact = bytes_of(arena_text(a, bytes_of(artifact)));
@@ -243,4 +255,8 @@ void pupil_published(struct pupil *p, const struct trained *out) {
     snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)out->lineage.len,
              (const char *)out->lineage.data);
     p->version = out->version;
+    for (int i = 0; i < p->model.label_count; i++) {
+        p->counts[i] += p->fresh[i];
+        p->fresh[i] = 0;
+    }
 }

@@ -21,8 +21,11 @@ struct pupil {
     int64_t steps;              /* of the optimizer since the net was new */
     struct rows rows;           /* for training, in the order of their batches */
     struct rows held;           /* for evaluation */
-    struct model model;         /* net NULL: nothing yet */
-    float *momentum, *average;  /* (param_count); NULL: nothing yet */
+    int64_t *counts,
+        *fresh;         /* (model.label_count): training rows of each label, as they came, up to
+                                this version, and since */
+    struct model model; /* net NULL: nothing yet */
+    float *momentum, *average; /* (param_count); NULL: nothing yet */
 };
 
 void pupil_clear(struct pupil *p); /* keeps the name, and what was seen */
@@ -37,7 +40,7 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
  * spec. A net of other layers than `wanted`, or none, begins anew: *anew, with momentum and average
  * NULL.
  */
-void pupil_meet_label(struct pupil *p, struct bytes label);
+int pupil_meet_label(struct pupil *p, struct bytes label); /* its place among the model's */
 enum err_kind pupil_grow(struct pupil *p, const struct net_spec *wanted, bool *anew,
                          struct err *e) MUST_CHECK;
 

@@ -32,6 +32,7 @@ struct spec {
     double rate, momentum, decay, smoothing;
     double average; /* of the weights, per step: what is published */
     double fresh;   /* share of a minibatch that is new; the rest is drawn from all before */
+    double balance; /* 1: labels count as often as they come; 0: all alike */
     int augments;   /* enum augments */
     struct augment augment; /* below 0: as `augments` says */
 

@@ -251,6 +251,32 @@ static enum err_kind go_through(struct course *c, struct reader *r, struct page 
     return e->kind;
 }
 
+/*
+ * New images are drawn more often than old ones, and often they are of one label: what the net would
+ * take for its frequency is taken off its logits (logit adjustment, Menon et al. 2021). A label that
+ * came n times is to count as n^balance: with 1 as often as it comes, which is best for the likeliest
+ * answer; with 0 all alike, which is best for rare ones.
+ */
+static void set_offset(struct trainer *t, const struct pupil *p, double balance, double share) {
+    size_t n = (size_t)p->model.label_count;
+    float *offset = mem_zeroed(n, sizeof *offset);
+    double old = 0, fresh = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        double both = (double)(p->counts[i] + p->fresh[i]);
+        old += (double)p->counts[i];
+        fresh += (double)p->fresh[i];
+        all += both > 0 ? pow(both, balance) : 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double both = (double)(p->counts[i] + p->fresh[i]);
+        double drawn = (fresh > 0 ? share * (double)p->fresh[i] / fresh : 0) +
+                       (old > 0 ? (1 - share) * (double)p->counts[i] / old : 0);
+        if (both > 0 && drawn > 0) offset[i] = (float)log(drawn / (pow(both, balance) / all));
+    }
+    trainer_set_offset(t, offset);
+    free(offset);
+}
+
 enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive, struct err *e) {
     const struct spec *spec = c->spec;
     struct train_conf conf = {.rate = (float)spec->rate,
@@ -270,6 +296,7 @@ enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive
     if (p->steps > 0 || !normalise(&r, &pages[0], e)) t = pupil_trainer(p, &conf, e);
     if (t) {
         float *start = pupil_params(p);
+        set_offset(t, p, spec->balance, r.draw.share);
         if (!go_through(c, &r, pages, t, alive, e)) pupil_learned(p, t, start);
         free(start);
     }

@@ -210,6 +210,8 @@ static enum err_kind repeat(struct registry *g, struct images *im, struct kept *
     for (int i = 0; i < k->average.label_count; i++)
         pupil_meet_label(p, bytes_of(k->average.labels[i]));
     if (pupil_grow(p, net_spec(k->average.net), &anew, e)) return e->kind;
+    for (size_t i = 0; i < k->lineage.count_count && i < (size_t)p->model.label_count; i++)
+        p->fresh[i] = k->lineage.counts[i] - p->counts[i];
     struct course c = {.images = im,
                        .spec = &k->recipe.spec,
                        .fresh = &k->fresh,

@@ -91,12 +91,16 @@ void softmax(float *z, int n, int classes) {
     }
 }
 
-double softmax_loss(float *z, const int *label, int n, int classes, float smoothing, int batch) {
+double softmax_loss(float *z, const float *offset, const int *label, int n, int classes,
+                    float smoothing, int batch) {
     double loss = 0;
     float rest = smoothing / classes, share = 1.0f / batch;
     for (int i = 0; i < n; i++, z += classes) {
-        float top = z[0], sum = 0, sum_z = 0;
-        for (int c = 1; c < classes; c++) top = z[c] > top ? z[c] : top;
+        float top = z[0] + offset[0], sum = 0, sum_z = 0;
+        for (int c = 0; c < classes; c++) {
+            z[c] += offset[c];
+            top = z[c] > top ? z[c] : top;
+        }
         for (int c = 0; c < classes; c++) {
             z[c] -= top;
             sum_z += z[c];

@@ -127,8 +127,10 @@ void sum_rows(const float *y, size_t n, int units, float *sum);
 void softmax(float *z, int n, int classes);
 /*
  * z (n, classes) logits become the gradient of the mean loss of a batch of `batch` images by them;
- * returns the sum of the n losses. loss = -sum_j target_j ln p_j.
+ * returns the sum of the n losses. loss = -sum_j target_j ln p_j. offset (classes) is added to the
+ * logits before.
  */
-double softmax_loss(float *z, const int *label, int n, int classes, float smoothing, int batch);
+double softmax_loss(float *z, const float *offset, const int *label, int n, int classes,
+                    float smoothing, int batch);
 
 #endif

@@ -66,6 +66,7 @@ struct trainer {
     struct train_conf conf;
     uint64_t steps;
     float *momentum, *second, *average, *gradient; /* (param_count); NULL when there is none */
+    float *offset;                                 /* (classes) */
 
     float *value[NET_MAX_LAYERS + 2];  /* (batch, size); the last is the logits */
     float *delta[NET_MAX_LAYERS + 2];  /* the loss's gradient by value[i]; [0] is not needed */
@@ -121,7 +122,8 @@ static void images_part(struct hand *h) {
     }
     float *delta = t->delta[last + 1] + (size_t)from * classes;
     memcpy(delta, t->value[last + 1] + (size_t)from * classes, (size_t)n * classes * sizeof *delta);
-    h->loss = softmax_loss(delta, t->label + from, n, classes, t->conf.label_smoothing, t->n);
+    h->loss =
+        softmax_loss(delta, t->offset, t->label + from, n, classes, t->conf.label_smoothing, t->n);
     for (int i = last; i >= 0; i--) {
         struct pass p = pass_of(h, i, from, n);
         layer_backward(&net->layers[i], &p);
@@ -225,6 +227,7 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
     t->conf = *conf;
     t->momentum = floats_make(count);
     t->gradient = floats_make(count);
+    t->offset = floats_make((size_t)net->classes);
     if (conf->optimizer == OPTIMIZER_ADAM) t->second = floats_make(count);
     if (conf->average > 0) {
         t->average = floats_make(count);
@@ -282,9 +285,13 @@ void trainer_free(struct trainer *t) {
     free(t->second);
     free(t->average);
     free(t->gradient);
+    free(t->offset);
     free(t);
 }
 
+void trainer_set_offset(struct trainer *t, const float *offset) {
+    memcpy(t->offset, offset, (size_t)t->net->classes * sizeof *offset);
+}
 void trainer_set_rate(struct trainer *t, float rate) {
     t->conf.rate = rate;
 }

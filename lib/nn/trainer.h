@@ -49,6 +49,10 @@ void trainer_free(struct trainer *t); /* NULL is fine */
    0..classes-1. Returns the mean loss (cross-entropy with the smoothed target) before the step. */
 float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n);
 void trainer_set_rate(struct trainer *t, float rate);
+/* What is added to the logits in training alone, (classes); 0 until then. With the logarithm of how
+   much more often a class is drawn here than it should count, the net's own logits are those of
+   what should count (logit adjustment, Menon et al. 2021). */
+void trainer_set_offset(struct trainer *t, const float *offset);
 
 /* The state beside the net's parameters; arrays are (param_count), to read, to save or to set. */
 float *trainer_momentum(struct trainer *t); /* v, or m */

@@ -476,9 +476,44 @@ static float *train_some(const struct net_spec *spec, int steps, int threads, fl
 
 /* To the bit with the same threads; with other threads sums come in another order, and what that
    changes grows from step to step, the more the deeper a net is. */
+/* An offset does what a bias of the classes does, and only in training. */
+static void test_offset(void **state) {
+    enum { CLASSES = 10 };
+    struct net_spec spec;
+    struct err e = {0};
+    int label[20], count;
+    float offset[CLASSES], *gradient[2];
+    double loss[2];
+    (void)state;
+    net_spec_mlp(&spec, 8, 8, 1);
+    struct net *net = make_net(&spec, CLASSES);
+    uint8_t *x = make_images(net, 20, label);
+    struct train_conf conf = {.rate = 0.1f, .label_smoothing = 0.1f, .batch = 20, .threads = 2};
+    const struct net_tensor *bias = &net_tensors(net, &count)[0];
+    bias += count - 1;
+    assert_string_equal(bias->name, "classes.bias");
+    for (int c = 0; c < CLASSES; c++) offset[c] = 0.3f * (float)c - 1;
+    for (int i = 0; i < 2; i++) {
+        struct trainer *t = trainer_make(net, &conf, &e);
+        gradient[i] = mem_zeroed(net_param_count(net), sizeof(float));
+        if (i)
+            for (int c = 0; c < CLASSES; c++) net_params(net)[bias->offset + c] += offset[c];
+        else
+            trainer_set_offset(t, offset);
+        loss[i] = (double)trainer_gradient(t, x, label, 20, gradient[i]);
+        trainer_free(t);
+    }
+    assert_true(fabs(loss[0] - loss[1]) < 1e-5);
+    for (size_t i = 0; i < net_param_count(net); i++)
+        assert_true(fabsf(gradient[0][i] - gradient[1][i]) < 1e-6f);
+    for (int i = 0; i < 2; i++) free(gradient[i]);
+    net_free(net);
+    free(x);
+}
+
 static void test_same_bits(void **state) {
     for (int k = 0; k < READY; k++) {
-        int steps = ready[k].make == net_spec_resnet_small ? 5 : 20;
+        enum { steps = 5 };
         struct net_spec spec;
         struct err e = {0};
         ready[k].make(&spec, k < 2 ? 28 : 16, k < 2 ? 28 : 20, 1);
@@ -666,11 +701,17 @@ static void test_batches(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),   cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_huge_logits),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_learns),    cmocka_unit_test(test_grow),
-        cmocka_unit_test(test_batches),   cmocka_unit_test(test_more_threads_than_inputs),
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_huge_logits),
+        cmocka_unit_test(test_offset),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_grow),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_more_threads_than_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
