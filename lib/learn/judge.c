@@ -148,6 +148,15 @@ static void decide(const struct deployed *served, const struct trained *challeng
     }
 }
 
+/* What is pinned stays, whatever came out, as long as it can serve. */
+static void hold(const struct deployed *served, const struct model *old, struct arena *a,
+                 struct deployed *out) {
+    if (!served->pinned || !old->net || !out->promoted) return;
+    out->promoted = false;
+    out->why = bytes_of(arena_printf(a, "%.*s; but version %lld is pinned", (int)out->why.len,
+                                     (const char *)out->why.data, (long long)served->version));
+}
+
 enum err_kind judge_challenger(struct registry *g, struct images *im,
                                const struct trained *challenger, const struct deployed *served,
                                const struct alive *alive, struct arena *a, struct deployed *out,
@@ -176,6 +185,7 @@ enum err_kind judge_challenger(struct registry *g, struct images *im,
                                &out->evaluation, e))
         goto done;
     decide(served, challenger, &old, &new, a, out);
+    hold(served, &old, a, out);
     if (out->promoted) out->evaluation = out->challenger;
     out->version = out->promoted ? challenger->version : served->version;
     out->artifact = out->promoted ? challenger->artifact : served->artifact;

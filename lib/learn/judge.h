@@ -25,7 +25,8 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
  * The challenger against what serves now (served.version 0: nothing does), both on the images that
  * the challenger's lineage holds out. Promoted unless its accuracy is lower. Where they cannot be
  * compared (nothing serves, nothing is held out, the input has another size) it is promoted too; a
- * version that has seen no image never is. Fills everything of *out but time_ms; texts live in the
+ * version that has seen no image never is, and none takes the place of one that is pinned and can
+ * serve. Fills everything of *out but time_ms and what lib/learn/orders keeps; texts live in the
  * arena. ERR_BAD when the challenger's artifacts are gone or damaged.
  */
 enum err_kind judge_challenger(struct registry *g, struct images *im,

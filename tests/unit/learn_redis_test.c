@@ -482,7 +482,8 @@ static void equal_weights_share_nothing(void **state) {
     spec.average = 0; /* what is served is what training goes on from */
     for (int i = 0; i < 4; i++) t[i] = learn(l, &spec, &m[i], 1);
     for (int i = 0; i < 4; i++) assert_true(has_artifact(t[i].artifact));
-    assert_int_equal(registry_prune(registry, BYTES("m"), 3, 2, 4, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 3, (const int64_t[]){2, 4}, 2,
+                                    &(struct record){.offset = 7}, &err), ERR_NONE);
     assert_false(has_artifact(t[0].artifact));
     assert_true(has_artifact(t[1].artifact)); /* spared */
     assert_false(has_artifact(t[2].artifact));
