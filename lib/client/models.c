@@ -5,6 +5,7 @@
 #include "lib/base/json.h"
 #include "lib/client/client.h"
 #include "lib/client/fleet.h"
+#include "lib/client/models.h"
 #include "lib/client/show.h"
 #include "lib/learn/images.h"
 #include "lib/learn/registry.h"
@@ -51,9 +52,28 @@ static const struct deployed *deployed_of(const struct shelf *s, struct bytes mo
     return NULL;
 }
 
+bool models_version(const char *text, int64_t *version) {
+    char *end;
+    const char *number = text + (text[0] == 'v');
+    errno = 0;
+    *version = strtoll(number, &end, 10);
+    return !errno && end != number && !*end && *version >= 1;
+}
+
+/* Whether an order took it out of service, as far as models.deployed remembers. */
+static bool rolled_back_from(const struct deployed *d, int64_t version) {
+    for (size_t i = 0; i < d->order_count; i++)
+        if (d->orders[i].done && d->orders[i].action == ORDER_ROLLBACK && d->orders[i].from == version &&
+            d->orders[i].version != version)
+            return true;
+    return false;
+}
+
 /* What became of a version, as far as the latest judgement tells. */
 static const char *state_of(const struct deployed *d, int64_t version) {
-    if (d && d->version == version) return "served";
+    if (d && d->version == version) return d->pinned ? "served, pinned" : "served";
+    if (d && rolled_back_from(d, version)) return "rolled back";
+    if (d && d->judged == version && d->pinned) return "not served: pinned";
     if (d && d->judged == version) return "judged worse";
     if (d && version < d->judged) return "earlier";
     return "not judged yet";
@@ -189,6 +209,14 @@ static void show_version(const struct trained *v, const struct deployed *d) {
         show_text(&b, d->why);
         printf("why            %s\n", b.data);
     }
+    for (size_t i = 0; d && i < d->order_count; i++) {
+        const struct order_answer *k = &d->orders[i];
+        if (k->version != v->version && k->from != v->version) continue;
+        clock_format(k->time_ms, time);
+        buf_clear(&b);
+        show_text(&b, k->text);
+        printf("order          %s %s: %s%s\n", time, order_action_name(k->action), k->done ? "" : "refused: ", b.data);
+    }
     printf("images         %s\n", show_count(v->images, count));
     printf("presentations  %s\n", show_count(v->presentations, count));
     printf("labels         %lld\nbatches        %zu\n", (long long)v->labels, v->batch_count);
@@ -206,11 +234,8 @@ static int show(struct client *c, const void *options, char **operands, int n) {
     struct err e = {0};
     struct shelf s = {0};
     struct trained v = {0};
-    char *end;
-    const char *number = operands[1] + (operands[1][0] == 'v');
-    errno = 0;
-    long long version = strtoll(number, &end, 10);
-    if (errno || end == number || *end || version < 1)
+    int64_t version;
+    if (!models_version(operands[1], &version))
         return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", operands[1]);
     if (!open_shelf(c, &s, &e) && !registry_version(s.registry, bytes_of(operands[0]), version, &s.arena, &v, &e)) {
         const struct deployed *d = deployed_of(&s, v.model);

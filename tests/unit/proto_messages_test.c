@@ -32,6 +32,7 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
         struct stored stored;
         struct manifest manifest;
         struct trained trained;
+        struct order order;
         struct deployed deployed;
         struct result result;
     } m;
@@ -43,6 +44,7 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
     }
     KIND("images.stored", stored)
     KIND("batches", manifest)
+    KIND("models.trained.order", order)
     KIND("models.trained", trained)
     KIND("models.deployed", deployed)
     KIND("predictions.results", result)
@@ -54,6 +56,7 @@ static const char *const names[] = {"images.stored",
                                     "images.stored.unlabelled",
                                     "batches",
                                     "models.trained",
+                                    "models.trained.order",
                                     "models.deployed",
                                     "predictions.results",
                                     "predictions.results.error"};
