@@ -115,10 +115,10 @@ static bool serve(struct work *w, int64_t version, struct err *e) {
     out->version = version;
     out->artifact = v.artifact;
     out->evaluation = v.evaluation;
-    if (version > out->judged) { /* it needs no judgement any more */
+    if (version > out->judged) { /* it needs no judgement any more; deploy compares the times */
         out->judged = version;
         out->challenger = v.evaluation;
-        out->time_ms = w->answer.time_ms;
+        out->time_ms = v.time_ms > w->answer.time_ms ? v.time_ms : w->answer.time_ms;
     }
     out->promoted = out->judged == version;
     return true;

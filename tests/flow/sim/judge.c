@@ -537,8 +537,9 @@ static void judge_deployed(const struct world_view *v, struct report *r, const i
                            size_t *letters_due) {
     struct list l = committed(v, topic_name(MODELS_DEPLOYED));
     int64_t judged[MODELS] = {0}, up[MODELS] = {0};
-    struct deployed before[MODELS] = {{0}};
+    struct deployed before[MODELS];
     int answered[SENDINGS] = {0};
+    memset(before, 0, sizeof before);
     served_count = 0;
     for (size_t i = 0; i < l.n; i++) {
         struct deployed m;
