@@ -165,6 +165,97 @@ static void keeps_as_the_spec_says_oldest_out_first(void **state) {
     buf_free(&seen);
 }
 
+/* ---- removing ---- */
+
+static void many(int from, int to) {
+    for (int i = from; i < to; i++) {
+        struct image_put p =
+            put_of(arena_printf(&arena, "i%d", i), i % 3 ? "keep" : "drop", (unsigned)i, i);
+        assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
+    }
+}
+
+static int64_t rows_in_index(void) {
+    int64_t count;
+    assert_int_equal(images_count(images, BYTES("m"), &count, &err), ERR_NONE);
+    return count;
+}
+
+static void one_image_is_removed(void **state) {
+    (void)state;
+    bool removed;
+    struct image_put p = put_of("a", "1", 1, 10), again = put_of("a", "1", 1, 10);
+    expect(&p, 1, (const enum image_verdict[]){IMAGE_STORED}, (const int64_t[]){1});
+    assert_int_equal(images_remove(images, BYTES("m"), BYTES("t"), BYTES("a"), &removed, &err),
+                     ERR_NONE);
+    assert_false(removed); /* another's a */
+    assert_int_equal(images_remove(images, BYTES("m"), BYTES("s"), BYTES("a"), &removed, &err),
+                     ERR_NONE);
+    assert_true(removed);
+    assert_int_equal(rows_in_index(), 0);
+    assert_int_equal(images_remove(images, BYTES("m"), BYTES("s"), BYTES("a"), &removed, &err),
+                     ERR_NONE);
+    assert_false(removed);
+    expect(&again, 1, (const enum image_verdict[]){IMAGE_STORED}, (const int64_t[]){1});
+    assert_int_equal(rows_in_index(), 1);
+}
+
+/* What comes while pages are read: after the first new images, one corrected to another label, and
+   the oldest evicted; after the second it is interrupted. */
+struct meanwhile {
+    int pages, interrupted_after;
+};
+
+static enum err_kind meanwhile(void *ctx, int64_t looked_at, int64_t found, struct err *e) {
+    struct meanwhile *w = ctx;
+    (void)looked_at, (void)found;
+    if (++w->pages == w->interrupted_after) return err_fatal(e, "interrupted");
+    if (w->pages != 1) return ERR_NONE;
+    struct spec spec = *specs_of(specs, BYTES("m"));
+    struct image_put p = put_of("i0", "keep", 0, 9000);
+    int64_t removed;
+    many(3000, 3100);
+    assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(p.verdict, IMAGE_REVISED);
+    spec.keep_images = 0;
+    spec.keep_age_ms = 1; /* i1 … i49 */
+    assert_int_equal(images_evict(images, BYTES("m"), &spec, 1051, &removed, &err), ERR_NONE);
+    return ERR_NONE;
+}
+
+static int64_t labelled(const char *label) {
+    struct meanwhile none = {100, 0};
+    int64_t n;
+    assert_int_equal(
+        images_remove_label(images, BYTES("m"), bytes_of(label), true, meanwhile, &none, &n, &err),
+        ERR_NONE);
+    return n;
+}
+
+static void a_label_is_removed_in_pages(void **state) {
+    (void)state;
+    struct meanwhile stopped = {100, 102}, busy = {0, 0}, quiet = {100, 0};
+    int64_t found;
+    many(0, 3000);
+    assert_int_equal(labelled("drop"), 1000);
+    assert_int_equal(labelled("nothing"), 0);
+    assert_int_equal(images_remove_label(images, BYTES("m"), BYTES("drop"), false, meanwhile,
+                                         &stopped, &found, &err),
+                     ERR_FATAL);
+    assert_in_range(found, 300, 400);
+    assert_int_equal(labelled("drop"), 1000 - found);
+    err_clear(&err);
+    assert_int_equal(images_remove_label(images, BYTES("m"), BYTES("drop"), false, meanwhile, &busy,
+                                         &found, &err),
+                     ERR_NONE);
+    assert_in_range(labelled("drop"), 33, 34); /* of those that came meanwhile */
+    assert_int_equal(images_remove_label(images, BYTES("m"), BYTES("drop"), false, meanwhile,
+                                         &quiet, &found, &err),
+                     ERR_NONE);
+    assert_int_equal(labelled("drop"), 0);
+    assert_int_equal(labelled("keep"), rows_in_index());
+}
+
 static void splits_are_fair_and_for_ever(void **state) {
     (void)state;
     int eval = 0;
@@ -483,7 +574,8 @@ static void equal_weights_share_nothing(void **state) {
     for (int i = 0; i < 4; i++) t[i] = learn(l, &spec, &m[i], 1);
     for (int i = 0; i < 4; i++) assert_true(has_artifact(t[i].artifact));
     assert_int_equal(registry_prune(registry, BYTES("m"), 3, (const int64_t[]){2, 4}, 2,
-                                    &(struct record){.offset = 7}, &err), ERR_NONE);
+                                    &(struct record){.offset = 7}, &err),
+                     ERR_NONE);
     assert_false(has_artifact(t[0].artifact));
     assert_true(has_artifact(t[1].artifact)); /* spared */
     assert_false(has_artifact(t[2].artifact));
@@ -592,6 +684,8 @@ int main(void) {
         T(a_topic_made_anew_is_no_replay),
         T(hostile_ids_are_told_apart),
         T(keeps_as_the_spec_says_oldest_out_first),
+        T(one_image_is_removed),
+        T(a_label_is_removed_in_pages),
         T(splits_are_fair_and_for_ever),
         T(learns_grows_and_goes_on),
         T(the_same_batches_give_the_same_bits),
