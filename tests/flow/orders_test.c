@@ -64,7 +64,7 @@ static void stop(void) {
 static struct {
     void *state;
     struct stage_run *run;
-} graves[8];
+} graves[32];
 static size_t grave_count;
 
 static void crash(void) {
@@ -100,7 +100,6 @@ static int begin(void **unused) {
     memory = memory_make();
     for (enum topic t = IMAGES; t < TOPIC_COUNT; t++) memory_topic(memory, topic_name(t), 1);
     redis_word("FLUSHALL");
-    grave_count = 0;
     start();
     return 0;
 }
