@@ -19,9 +19,9 @@
 struct options {
     bool json;
 };
-static const struct setting settings[] = {
-    {"json", SETTING_BOOL, offsetof(struct options, json), "false", "JSON, one object a version", NULL, 0, 0, 0},
-    {0}};
+static const struct setting settings[] = {{"json", SETTING_BOOL, offsetof(struct options, json),
+                                           "false", "JSON, one object a version", NULL, 0, 0, 0},
+                                          {0}};
 
 enum { SHORT = 12, LEAST_HEX = 6 };
 
@@ -33,7 +33,9 @@ struct books {
 };
 
 static enum err_kind open_books(const struct client *c, struct books *k, struct err *e) {
-    k->redis = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000}, e);
+    k->redis = redis_open(
+        &(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000},
+        e);
     if (!k->redis) return e->kind;
     k->registry = registry_open(k->redis, c->prefix);
     k->images = images_open(k->redis, c->prefix);
@@ -50,10 +52,12 @@ static void close_books(struct books *k) {
 /* ---- lineage ---- */
 
 /* *l is {0} when it cannot be read: what the version's message says is shown all the same. */
-static enum err_kind read_lineage(struct books *k, const struct trained *v, struct lineage *l, struct err *e) {
+static enum err_kind read_lineage(struct books *k, const struct trained *v, struct lineage *l,
+                                  struct err *e) {
     struct buf text = {0};
     *l = (struct lineage){0};
-    if (!registry_get_artifact(k->registry, v->lineage, &text, e)) (void)!lineage_decode(buf_bytes(&text), l, e);
+    if (!registry_get_artifact(k->registry, v->lineage, &text, e))
+        (void)!lineage_decode(buf_bytes(&text), l, e);
     buf_free(&text);
     if (e->kind == ERR_BAD) err_clear(e);
     return e->kind;
@@ -95,24 +99,29 @@ static void put_rows(struct table *t, const struct trained *v, const struct line
             for (int k = 0; k < 4; k++) table_text(t, BYTES(""));
         } else {
             table_print(t, "v%lld", (long long)v->version);
-            if (v->parent) table_print(t, "v%lld", (long long)v->parent);
-            else table_text(t, (struct bytes){0});
+            if (v->parent)
+                table_print(t, "v%lld", (long long)v->parent);
+            else
+                table_text(t, (struct bytes){0});
             table_print(t, "%.10s %.8s", time, time + 11);
             table_print(t, "%.*s", SHORT, (const char *)v->artifact.data);
         }
         table_print(t, "%.*s", SHORT, (const char *)v->batches[i].data);
-        table_text(t, i < l->batch_count ? bytes_of(show_count(l->batches[i].images, count)) : (struct bytes){0});
+        table_text(t, i < l->batch_count ? bytes_of(show_count(l->batches[i].images, count))
+                                         : (struct bytes){0});
     }
 }
 
-static enum err_kind walk(struct books *k, const struct trained *versions, size_t n, int64_t from, bool json,
-                          struct table *t, struct err *e) {
+static enum err_kind walk(struct books *k, const struct trained *versions, size_t n, int64_t from,
+                          bool json, struct table *t, struct err *e) {
     for (size_t i = n; i-- > 0 && from && !client_stopped();) {
         struct lineage l;
         if (versions[i].version != from) continue;
         if (read_lineage(k, &versions[i], &l, e)) return e->kind;
-        if (json) print_json(&versions[i], &l);
-        else put_rows(t, &versions[i], &l);
+        if (json)
+            print_json(&versions[i], &l);
+        else
+            put_rows(t, &versions[i], &l);
         lineage_free(&l);
         from = versions[i].parent;
     }
@@ -120,7 +129,8 @@ static enum err_kind walk(struct books *k, const struct trained *versions, size_
 }
 
 static int lineage(struct client *c, const void *options, char **operands, int n) {
-    static const char *const heads[] = {">version", ">parent", "time (UTC)", "artifact", "batch", ">images"};
+    static const char *const heads[] = {">version", ">parent", "time (UTC)",
+                                        "artifact", "batch",   ">images"};
     const struct options *o = options;
     struct err e = {0};
     struct books k = {0};
@@ -128,17 +138,26 @@ static int lineage(struct client *c, const void *options, char **operands, int n
     size_t count = 0;
     int64_t from = 0;
     struct bytes model = bytes_of(operands[0]);
-    if (!event_model_is_valid(model)) return client_usage(c, "\"%s\" is no model's name", operands[0]);
+    if (!event_model_is_valid(model))
+        return client_usage(c, "\"%s\" is no model's name", operands[0]);
     if (n > 1 && !models_version(operands[1], &from))
-        return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", operands[1]);
+        return client_usage(
+            c, "\"%s\" must be the number of a version, as `darkroom models list` has them",
+            operands[1]);
     struct table t = table_make(heads, 6);
-    if (!open_books(c, &k, &e) && !registry_versions(k.registry, model, &k.arena, &versions, &count, &e)) {
+    if (!open_books(c, &k, &e) &&
+        !registry_versions(k.registry, model, &k.arena, &versions, &count, &e)) {
         if (!from && count) from = versions[count - 1].version;
         bool found = false;
         for (size_t i = 0; i < count; i++) found = found || versions[i].version == from;
-        if (!found && n > 1) err_fatal(&e, "model %s has no version %s", operands[0], operands[1]);
-        else if (!found) err_fatal(&e, "there is no model \"%s\": `darkroom models list` names those that there are", operands[0]);
-        else (void)!walk(&k, versions, count, from, o->json, &t, &e);
+        if (!found && n > 1)
+            err_fatal(&e, "model %s has no version %s", operands[0], operands[1]);
+        else if (!found)
+            err_fatal(&e,
+                      "there is no model \"%s\": `darkroom models list` names those that there are",
+                      operands[0]);
+        else
+            (void)!walk(&k, versions, count, from, o->json, &t, &e);
     }
     if (t.count) table_end(&t);
     close_books(&k);
@@ -146,13 +165,22 @@ static int lineage(struct client *c, const void *options, char **operands, int n
 }
 
 const struct command command_models_lineage = {
-    .name = "models lineage", .operands = "MODEL [VERSION]", .what = "the way back from a version to its batches", .needs = NEEDS_REDIS,
-    .help = "From VERSION, or the newest, to the first one: what each grew from, when, its artifact, and the batches\n"
-            "that it learned from and none before it did, with their images. --json has the hashes in full, and of\n"
+    .name = "models lineage",
+    .operands = "MODEL [VERSION]",
+    .what = "the way back from a version to its batches",
+    .needs = NEEDS_REDIS,
+    .help = "From VERSION, or the newest, to the first one: what each grew from, when, its "
+            "artifact, and the batches\n"
+            "that it learned from and none before it did, with their images. --json has the hashes "
+            "in full, and of\n"
             "each batch the artifact that lists its rows.\n\n"
             "  darkroom models lineage default\n"
             "  darkroom models lineage default 12 --json | jq -r '.batches[].id'",
-    .least = 1, .most = 2, .settings = settings, .options_size = sizeof(struct options), .run = lineage};
+    .least = 1,
+    .most = 2,
+    .settings = settings,
+    .options_size = sizeof(struct options),
+    .run = lineage};
 
 /* ---- find ---- */
 
@@ -166,7 +194,8 @@ static bool begins_so(struct bytes name, struct bytes hash) {
     return name.len >= hash.len && memcmp(name.data, hash.data, hash.len) == 0;
 }
 
-static void print_found(struct search *s, const struct trained *v, const char *what, struct bytes name) {
+static void print_found(struct search *s, const struct trained *v, const char *what,
+                        struct bytes name) {
     s->found++;
     if (s->json) {
         struct buf b = {0};
@@ -179,8 +208,8 @@ static void print_found(struct search *s, const struct trained *v, const char *w
         puts(b.data);
         buf_free(&b);
     } else {
-        printf("%.*s v%lld  %s %.*s\n", (int)v->model.len, (const char *)v->model.data, (long long)v->version, what,
-               (int)name.len, (const char *)name.data);
+        printf("%.*s v%lld  %s %.*s\n", (int)v->model.len, (const char *)v->model.data,
+               (long long)v->version, what, (int)name.len, (const char *)name.data);
     }
 }
 
@@ -199,8 +228,10 @@ static int find(struct client *c, const void *options, char **operands, int n) {
     struct bytes *models = NULL;
     size_t count = 0;
     (void)n;
-    if (s.hash.len < LEAST_HEX || s.hash.len > HASH_HEX || strspn(operands[0], "0123456789abcdef") != s.hash.len)
-        return client_usage(c, "\"%s\" must be %d to %d hex digits in lower case", operands[0], LEAST_HEX, HASH_HEX);
+    if (s.hash.len < LEAST_HEX || s.hash.len > HASH_HEX ||
+        strspn(operands[0], "0123456789abcdef") != s.hash.len)
+        return client_usage(c, "\"%s\" must be %d to %d hex digits in lower case", operands[0],
+                            LEAST_HEX, HASH_HEX);
     if (!open_books(c, &k, &e)) (void)!images_models(k.images, &k.arena, &models, &count, &e);
     for (size_t i = 0; i < count && !e.kind && !client_stopped(); i++) {
         struct arena a = {0};
@@ -212,15 +243,25 @@ static int find(struct client *c, const void *options, char **operands, int n) {
     }
     close_books(&k);
     if (e.kind) return client_fail(c, &e);
-    if (!s.found) client_say(c, "no version has an artifact, a lineage or a batch whose hash begins so");
+    if (!s.found)
+        client_say(c, "no version has an artifact, a lineage or a batch whose hash begins so");
     return s.found ? CLIENT_DONE : CLIENT_FAILED;
 }
 
 const struct command command_models_find = {
-    .name = "models find", .operands = "HASH", .what = "which version a hash is of", .needs = NEEDS_REDIS,
-    .help = "A prediction names the artifact that gave it; this says which model and version that is, also when\n"
-            "its weights are gone. HASH, or its first digits (6 at least), may be an artifact's, a lineage's or a\n"
+    .name = "models find",
+    .operands = "HASH",
+    .what = "which version a hash is of",
+    .needs = NEEDS_REDIS,
+    .help = "A prediction names the artifact that gave it; this says which model and version that "
+            "is, also when\n"
+            "its weights are gone. HASH, or its first digits (6 at least), may be an artifact's, a "
+            "lineage's or a\n"
             "batch's. Ends with 1 when no version has it.\n\n"
             "  darkroom models find a11d04\n"
             "  darkroom results --json --limit 1 | jq -r .artifact | xargs darkroom models find",
-    .least = 1, .most = 1, .settings = settings, .options_size = sizeof(struct options), .run = find};
+    .least = 1,
+    .most = 1,
+    .settings = settings,
+    .options_size = sizeof(struct options),
+    .run = find};

@@ -28,18 +28,26 @@ struct options {
     bool pin;
 };
 #define TO                                                                                         \
-    {"to", SETTING_TEXT, offsetof(struct options, to), NULL,                                       \
-     "The version that is to serve; without it the one that served before", NULL, 0, 0, 0}
+    {                                                                                              \
+        "to", SETTING_TEXT, offsetof(struct options, to), NULL,                                    \
+            "The version that is to serve; without it the one that served before", NULL, 0, 0, 0   \
+    }
 #define PIN                                                                                        \
-    {"pin", SETTING_BOOL, offsetof(struct options, pin), "false",                                  \
-     "And pin it: no new version takes its place until `models unpin`", NULL, 0, 0, 0}
+    {                                                                                              \
+        "pin", SETTING_BOOL, offsetof(struct options, pin), "false",                               \
+            "And pin it: no new version takes its place until `models unpin`", NULL, 0, 0, 0       \
+    }
 #define ORDER                                                                                      \
-    {"order", SETTING_TEXT, offsetof(struct options, order), NULL,                                 \
-     "The id of an order that was given before: what became of it, or the same once more", NULL, 0, \
-     0, 0}
+    {                                                                                              \
+        "order", SETTING_TEXT, offsetof(struct options, order), NULL,                              \
+            "The id of an order that was given before: what became of it, or the same once more",  \
+            NULL, 0, 0, 0                                                                          \
+    }
 #define WAIT                                                                                       \
-    {"wait", SETTING_TIME, offsetof(struct options, wait_ms), "30s", "For the answer, at most",    \
-     NULL, 0, 86400000, 0}
+    {                                                                                              \
+        "wait", SETTING_TIME, offsetof(struct options, wait_ms), "30s", "For the answer, at most", \
+            NULL, 0, 86400000, 0                                                                   \
+    }
 
 static const struct setting rollback_settings[] = {TO, PIN, ORDER, WAIT, {0}};
 static const struct setting promote_settings[] = {PIN, ORDER, WAIT, {0}};
@@ -82,7 +90,8 @@ static enum err_kind read_to_the_end(struct asking *k, struct err *e) {
     for (bool end = false, got; k->reader && !end && !e->kind;) {
         if (read_one(k, 20, &got, e) || got) continue;
         if (reader_at_end(k->reader, &end, e) || end) continue;
-        if (out_of_time(k)) err_again(e, "%s was not read to its end in time", topic_name(MODELS_DEPLOYED));
+        if (out_of_time(k))
+            err_again(e, "%s was not read to its end in time", topic_name(MODELS_DEPLOYED));
     }
     return e->kind;
 }
@@ -101,23 +110,28 @@ static enum err_kind find_target(struct asking *k, struct registry *g, struct er
     size_t n = 0;
     if (registry_kept(g, k->order.model, &k->arena, &kept, &n, e)) return e->kind;
     for (size_t i = 0; i < k->last.before_count && !k->order.version; i++)
-        if (is_kept(k->last.before[i].artifact, kept, n)) k->order.version = k->last.before[i].version;
+        if (is_kept(k->last.before[i].artifact, kept, n))
+            k->order.version = k->last.before[i].version;
     if (k->order.version) return ERR_NONE;
-    return err_fatal(e, "nothing that served before version %lld can serve again: --to names one of those that "
-                        "`darkroom models list` has",
-                     (long long)k->last.version);
+    return err_fatal(
+        e,
+        "nothing that served before version %lld can serve again: --to names one of those that "
+        "`darkroom models list` has",
+        (long long)k->last.version);
 }
 
 /* Asks Redis for what the order needs to know; deploy looks again when it carries it out. */
 static enum err_kind complete(struct asking *k, struct err *e) {
-    const struct redis_conf conf = {.url = k->c->redis.url, .ca_file = k->c->redis.ca_file, .timeout_ms = 10000};
+    const struct redis_conf conf = {
+        .url = k->c->redis.url, .ca_file = k->c->redis.ca_file, .timeout_ms = 10000};
     struct redis *redis = redis_open(&conf, e);
     struct registry *g = redis ? registry_open(redis, k->c->prefix) : NULL;
     struct trained head;
     if (g && !registry_head(g, k->order.model, &k->arena, &head, e)) {
         if (!head.version && !k->last.version)
-            err_fatal(e, "there is no model \"%.*s\": `darkroom models list` names those that there are",
-                      (int)k->order.model.len, (const char *)k->order.model.data);
+            err_fatal(
+                e, "there is no model \"%.*s\": `darkroom models list` names those that there are",
+                (int)k->order.model.len, (const char *)k->order.model.data);
         else if (k->order.action == ORDER_ROLLBACK && !k->order.version)
             (void)!find_target(k, g, e);
     }
@@ -138,9 +152,11 @@ static void make_id(struct asking *k) {
 
 static void say_order(const struct asking *k) {
     char version[32] = "";
-    if (k->order.version) snprintf(version, sizeof version, " version %lld", (long long)k->order.version);
-    client_say(k->c, "%.*s, of which version %lld serves%s: %s%s%s (order %s)", (int)k->order.model.len,
-               (const char *)k->order.model.data, (long long)k->last.version, k->last.pinned ? ", pinned" : "",
+    if (k->order.version)
+        snprintf(version, sizeof version, " version %lld", (long long)k->order.version);
+    client_say(k->c, "%.*s, of which version %lld serves%s: %s%s%s (order %s)",
+               (int)k->order.model.len, (const char *)k->order.model.data,
+               (long long)k->last.version, k->last.pinned ? ", pinned" : "",
                order_action_name(k->order.action), version, k->order.pin ? " and pin" : "", k->id);
 }
 
@@ -153,14 +169,22 @@ static void not_accepted(void *ctx, uint64_t tag, const struct err *why) {
 
 static enum err_kind send_order(struct asking *k, struct err *e) {
     struct buf json = {0};
-    struct event ev = {.id = k->order.id, .source = BYTES("darkroom/models"), .type = BYTES(ORDER_TYPE),
-                       .model = k->order.model, .content_type = BYTES("application/json"), .time_ms = clock_now_ms()};
+    struct event ev = {.id = k->order.id,
+                       .source = BYTES("darkroom/models"),
+                       .type = BYTES(ORDER_TYPE),
+                       .model = k->order.model,
+                       .content_type = BYTES("application/json"),
+                       .time_ms = clock_now_ms()};
     order_encode(&k->order, &json);
-    struct record r = {.topic = topic_name(MODELS_TRAINED), .key = k->order.model, .value = buf_bytes(&json), .time_ms = -1};
+    struct record r = {.topic = topic_name(MODELS_TRAINED),
+                       .key = k->order.model,
+                       .value = buf_bytes(&json),
+                       .time_ms = -1};
     event_write(&ev, NULL, &k->arena, &r);
     k->publisher = publisher_open(k->c->properties, k->c->property_count, not_accepted, k, e);
     if (k->publisher && !publisher_send(k->publisher, &r, 0, e)) {
-        while (publisher_flush(k->publisher, 100, e) && !out_of_time(k)) {}
+        while (publisher_flush(k->publisher, 100, e) && !out_of_time(k)) {
+        }
         if (k->refused.kind) *e = k->refused;
     }
     buf_free(&json);
@@ -171,7 +195,8 @@ static const struct order_answer *wait_for_answer(struct asking *k, struct err *
     const struct order_answer *answer = NULL;
     while (!(answer = orders_find(&k->last, k->order.id)) && !out_of_time(k)) {
         bool got;
-        if (read_one(k, 50, &got, e) == ERR_AGAIN) err_clear(e); /* the broker is away: the time-out tells */
+        if (read_one(k, 50, &got, e) == ERR_AGAIN)
+            err_clear(e); /* the broker is away: the time-out tells */
         if (e->kind) return NULL;
     }
     return answer;
@@ -181,8 +206,8 @@ static int tell(const struct asking *k, const struct order_answer *answer, int64
     struct buf b = {0};
     show_text(&b, answer->text);
     if (answer->done && since_us)
-        printf("%.*s: %s (%.2f s)\n", (int)k->order.model.len, (const char *)k->order.model.data, b.data,
-               (double)(clock_monotonic_us() - since_us) / 1e6);
+        printf("%.*s: %s (%.2f s)\n", (int)k->order.model.len, (const char *)k->order.model.data,
+               b.data, (double)(clock_monotonic_us() - since_us) / 1e6);
     else if (answer->done)
         printf("%.*s: %s\n", (int)k->order.model.len, (const char *)k->order.model.data, b.data);
     else
@@ -195,10 +220,13 @@ static int give_up(const struct asking *k) {
     char seconds[32];
     snprintf(seconds, sizeof seconds, "after %.0f s", (double)k->o->wait_ms / 1e3);
     client_say(k->c,
-               "no answer %s. The order may stand, and be carried out as soon as a deploy worker takes it up (`darkroom "
-               "status` says whether one is there); what became of it: the same command with --order %s. In %s is why, if "
+               "no answer %s. The order may stand, and be carried out as soon as a deploy worker "
+               "takes it up (`darkroom "
+               "status` says whether one is there); what became of it: the same command with "
+               "--order %s. In %s is why, if "
                "deploy could not read it",
-               client_stopped() ? "until it was interrupted" : seconds, k->id, topic_name(MODELS_TRAINED_DLQ));
+               client_stopped() ? "until it was interrupted" : seconds, k->id,
+               topic_name(MODELS_TRAINED_DLQ));
     return client_stopped() ? CLIENT_FAILED : CLIENT_TIMED_OUT;
 }
 
@@ -206,7 +234,8 @@ static int ask(struct asking *k) {
     struct err e = {0};
     const struct order_answer *answer;
     k->deadline_us = clock_monotonic_us() + k->o->wait_ms * 1000;
-    if (client_reach(k->c, MODELS_TRAINED, &e) || read_to_the_end(k, &e)) return client_fail(k->c, &e);
+    if (client_reach(k->c, MODELS_TRAINED, &e) || read_to_the_end(k, &e))
+        return client_fail(k->c, &e);
     if (k->o->order && (answer = orders_find(&k->last, k->order.id))) return tell(k, answer, 0);
     if (complete(k, &e)) return client_fail(k->c, &e);
     say_order(k);
@@ -220,16 +249,23 @@ static int ask(struct asking *k) {
 }
 
 /* version: NULL where the command names none. */
-static int give(struct client *c, const struct options *o, enum order_action action, const char *model,
-                const char *version) {
-    struct asking k = {.c = c, .o = o, .order = {.model = bytes_of(model), .action = action, .pin = o->pin}};
-    if (!event_model_is_valid(k.order.model)) return client_usage(c, "\"%s\" is no model's name", model);
+static int give(struct client *c, const struct options *o, enum order_action action,
+                const char *model, const char *version) {
+    struct asking k = {
+        .c = c, .o = o, .order = {.model = bytes_of(model), .action = action, .pin = o->pin}};
+    if (!event_model_is_valid(k.order.model))
+        return client_usage(c, "\"%s\" is no model's name", model);
     if (version && !models_version(version, &k.order.version))
-        return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", version);
-    if (o->order && (!*o->order || strlen(o->order) > ID_MAX || !bytes_is_clean_text(bytes_of(o->order))))
+        return client_usage(
+            c, "\"%s\" must be the number of a version, as `darkroom models list` has them",
+            version);
+    if (o->order &&
+        (!*o->order || strlen(o->order) > ID_MAX || !bytes_is_clean_text(bytes_of(o->order))))
         return client_usage(c, "--order must be an id of 1 to %d characters", ID_MAX);
-    if (o->order) snprintf(k.id, sizeof k.id, "%s", o->order);
-    else make_id(&k);
+    if (o->order)
+        snprintf(k.id, sizeof k.id, "%s", o->order);
+    else
+        make_id(&k);
     k.order.id = bytes_of(k.id);
     int code = ask(&k);
     publisher_close(k.publisher);
@@ -266,48 +302,94 @@ static int remove_(struct client *c, const void *options, char **operands, int n
 }
 
 #define WAITS                                                                                      \
-    "\n\nIt is an order to deploy, which carries it out in its place among the model's new versions,\n" \
-    "once, whatever is killed meanwhile, and is waited for; predict follows within the second. Ends\n" \
-    "with 1 when deploy refuses it, and with 3 when no answer comes in time: the order stands then,\n" \
+    "\n\nIt is an order to deploy, which carries it out in its place among the model's new "       \
+    "versions,\n"                                                                                  \
+    "once, whatever is killed meanwhile, and is waited for; predict follows within the second. "   \
+    "Ends\n"                                                                                       \
+    "with 1 when deploy refuses it, and with 3 when no answer comes in time: the order stands "    \
+    "then,\n"                                                                                      \
     "and the same command with --order ID says what became of it.\n\n"
 
 const struct command command_models_rollback = {
-    .name = "models rollback", .operands = "MODEL", .what = "what served before serves again", .needs = NEEDS_KAFKA | NEEDS_REDIS,
-    .help = "Without --to it is the version that served before this one, as long as its weights are kept; once\n"
-            "more, and it is the one before that. The version that was rolled back from does not come back by\n"
-            "itself. New ones go on to be judged against what serves, and take its place unless they are worse;\n"
-            "they have all learned from the newest version, so also from what you may have rolled back for:\n"
-            "with --pin none does until `models unpin`." WAITS
-            "  darkroom models rollback default\n"
-            "  darkroom models rollback default --to 12 --pin",
-    .least = 1, .most = 1, .settings = rollback_settings, .options_size = sizeof(struct options), .run = rollback};
+    .name = "models rollback",
+    .operands = "MODEL",
+    .what = "what served before serves again",
+    .needs = NEEDS_KAFKA | NEEDS_REDIS,
+    .help =
+        "Without --to it is the version that served before this one, as long as its weights are "
+        "kept; once\n"
+        "more, and it is the one before that. The version that was rolled back from does not come "
+        "back by\n"
+        "itself. New ones go on to be judged against what serves, and take its place unless they "
+        "are worse;\n"
+        "they have all learned from the newest version, so also from what you may have rolled back "
+        "for:\n"
+        "with --pin none does until `models unpin`." WAITS "  darkroom models rollback default\n"
+        "  darkroom models rollback default --to 12 --pin",
+    .least = 1,
+    .most = 1,
+    .settings = rollback_settings,
+    .options_size = sizeof(struct options),
+    .run = rollback};
 
 const struct command command_models_promote = {
-    .name = "models promote", .operands = "MODEL VERSION", .what = "a version serves, whatever it was judged", .needs = NEEDS_KAFKA | NEEDS_REDIS,
-    .help = "Any version whose weights are kept; `models rollback` leads back to what served until then." WAITS
-            "  darkroom models promote default 14\n"
+    .name = "models promote",
+    .operands = "MODEL VERSION",
+    .what = "a version serves, whatever it was judged",
+    .needs = NEEDS_KAFKA | NEEDS_REDIS,
+    .help = "Any version whose weights are kept; `models rollback` leads back to what served until "
+            "then." WAITS "  darkroom models promote default 14\n"
             "  darkroom models promote default v14 --pin",
-    .least = 2, .most = 2, .settings = promote_settings, .options_size = sizeof(struct options), .run = promote};
+    .least = 2,
+    .most = 2,
+    .settings = promote_settings,
+    .options_size = sizeof(struct options),
+    .run = promote};
 
 const struct command command_models_pin = {
-    .name = "models pin", .operands = "MODEL [VERSION]", .what = "no new version takes the place of what serves", .needs = NEEDS_KAFKA | NEEDS_REDIS,
-    .help = "What serves stays, or VERSION serves and stays. New versions are trained, judged and announced all\n"
-            "the same, and none takes its place until `models unpin`; promote and rollback do, and what they make\n"
-            "serve is pinned then. Its weights are kept; should they be lost in Redis, the pin goes with them." WAITS
-            "  darkroom models pin default\n"
+    .name = "models pin",
+    .operands = "MODEL [VERSION]",
+    .what = "no new version takes the place of what serves",
+    .needs = NEEDS_KAFKA | NEEDS_REDIS,
+    .help = "What serves stays, or VERSION serves and stays. New versions are trained, judged and "
+            "announced all\n"
+            "the same, and none takes its place until `models unpin`; promote and rollback do, and "
+            "what they make\n"
+            "serve is pinned then. Its weights are kept; should they be lost in Redis, the pin "
+            "goes with them." WAITS "  darkroom models pin default\n"
             "  darkroom models pin default 12",
-    .least = 1, .most = 2, .settings = plain_settings, .options_size = sizeof(struct options), .run = pin};
+    .least = 1,
+    .most = 2,
+    .settings = plain_settings,
+    .options_size = sizeof(struct options),
+    .run = pin};
 
 const struct command command_models_unpin = {
-    .name = "models unpin", .operands = "MODEL", .what = "new versions take the place of what serves again", .needs = NEEDS_KAFKA | NEEDS_REDIS,
-    .help = "The next new version that is not worse serves. Those that came meanwhile were judged, and do not\n"
+    .name = "models unpin",
+    .operands = "MODEL",
+    .what = "new versions take the place of what serves again",
+    .needs = NEEDS_KAFKA | NEEDS_REDIS,
+    .help = "The next new version that is not worse serves. Those that came meanwhile were judged, "
+            "and do not\n"
             "come back by themselves: `models promote` makes one of them serve." WAITS
             "  darkroom models unpin default",
-    .least = 1, .most = 1, .settings = plain_settings, .options_size = sizeof(struct options), .run = unpin};
+    .least = 1,
+    .most = 1,
+    .settings = plain_settings,
+    .options_size = sizeof(struct options),
+    .run = unpin};
 
 const struct command command_models_remove = {
-    .name = "models remove", .operands = "MODEL VERSION", .what = "removes the weights of a version", .needs = NEEDS_KAFKA | NEEDS_REDIS,
-    .help = "It can serve no more. Its figures and its lineage stay: later versions have grown from it. Refused for\n"
+    .name = "models remove",
+    .operands = "MODEL VERSION",
+    .what = "removes the weights of a version",
+    .needs = NEEDS_KAFKA | NEEDS_REDIS,
+    .help = "It can serve no more. Its figures and its lineage stay: later versions have grown "
+            "from it. Refused for\n"
             "the version that serves, for the newest, and for one that is not judged yet." WAITS
             "  darkroom models remove default 9",
-    .least = 2, .most = 2, .settings = plain_settings, .options_size = sizeof(struct options), .run = remove_};
+    .least = 2,
+    .most = 2,
+    .settings = plain_settings,
+    .options_size = sizeof(struct options),
+    .run = remove_};
