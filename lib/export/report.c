@@ -48,11 +48,11 @@ void report_confusion(const struct answers *a, struct image *out) {
     int n = a->classes, longest = 0;
     *out = (struct image){0};
     if (!a->count || n > CONFUSION_MOST_CLASSES) return;
-    uint32_t *counts = mem_alloc((size_t)n * (size_t)n * sizeof *counts);
+    uint32_t *counts = mem_zeroed((size_t)n * (size_t)n, sizeof *counts);
     int order[CONFUSION_MOST_CLASSES];
-    struct score score;
     sort_classes(a, order);
-    score_of(a->prob, a->label, a->count, n, &score, counts);
+    for (size_t i = 0; i < a->count; i++)
+        counts[a->label[i] * n + score_guess(a->prob + i * (size_t)n, n)]++;
 
     int cell = PICTURE / n;
     cell = cell < CELL_LEAST ? CELL_LEAST : cell > CELL_MOST ? CELL_MOST : cell;
