@@ -21,6 +21,7 @@ const struct acl_role acl_roles[ACL_ROLES] = {
     {"predict", "predict", "predict.", true},
     {"user", "you", NULL, false},
     {"operator", NULL, NULL, false},
+    {"models", "operators", NULL, false},
     {"dlq", "people", "dlq.", false},
 };
 

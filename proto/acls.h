@@ -36,7 +36,7 @@ struct acl_role {
     bool group;             /* it consumes as a group of its name */
 };
 
-enum { ACL_ROLES = 9, ACLS_MAX = 8 };
+enum { ACL_ROLES = 10, ACLS_MAX = 8 };
 extern const struct acl_role acl_roles[ACL_ROLES];
 
 /* Fills out[0..ACLS_MAX) and returns how many there are. */

@@ -302,7 +302,139 @@ enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained 
     return e->kind;
 }
 
+/* ---- order ---- */
+
+static const char *const action_names[] = {"none", "rollback", "promote", "pin", "unpin", "remove"};
+enum { ORDER_ID_MAX = 64 };
+
+const char *order_action_name(enum order_action action) {
+    return action_names[action];
+}
+
+static enum err_kind get_action(const struct json *o, enum order_action *out, struct err *e) {
+    struct bytes text = {0};
+    if (json_get_text(o, "action", true, &text, e)) return e->kind;
+    for (enum order_action i = ORDER_ROLLBACK; i <= ORDER_REMOVE; i++)
+        if (bytes_is(text, action_names[i])) {
+            *out = i;
+            return ERR_NONE;
+        }
+    return err_bad(e, REASON_BAD_MESSAGE,
+                   "\"action\" must be rollback, promote, pin, unpin or remove");
+}
+
+static enum err_kind get_order_id(const struct json *o, struct arena *a, struct bytes *out,
+                                  struct err *e) {
+    return get_clean(o, "order", true, ORDER_ID_MAX, REASON_BAD_MESSAGE, a, out, e);
+}
+
+void order_encode(const struct order *m, struct buf *out) {
+    struct json_writer w = begin(out);
+    json_put_text(&w, "order", m->id);
+    json_put_text(&w, "model", m->model);
+    json_put_text(&w, "action", bytes_of(action_names[m->action]));
+    if (m->version) json_put_int(&w, "version", m->version);
+    if (m->pin) json_put_bool(&w, "pin", true);
+    json_end(&w);
+}
+
+enum err_kind order_decode(struct bytes json, struct arena *a, struct order *m, struct err *e) {
+    struct json *o = parse(json, e);
+    *m = (struct order){0};
+    if (!o) return e->kind;
+    if (get_order_id(o, a, &m->id, e) || get_model(o, a, &m->model, e) ||
+        get_action(o, &m->action, e) || get_count(o, "version", false, &m->version, e) ||
+        json_get_bool(o, "pin", false, &m->pin, e))
+        err_in(e, "order");
+    else if (!m->version && (m->action == ORDER_PROMOTE || m->action == ORDER_REMOVE))
+        err_bad(e, REASON_BAD_MESSAGE, "order: \"%s\" names no version", action_names[m->action]);
+    json_free(o);
+    return e->kind;
+}
+
 /* ---- deployed ---- */
+
+static void put_orders(struct json_writer *w, const struct deployed *m) {
+    json_open_array(w, "orders");
+    for (size_t i = 0; i < m->order_count; i++) {
+        const struct order_answer *k = &m->orders[i];
+        json_open_object(w, NULL);
+        json_put_text(w, "order", k->id);
+        json_put_text(w, "action", bytes_of(action_names[k->action]));
+        json_put_int(w, "version", k->version);
+        json_put_int(w, "from", k->from);
+        json_put_bool(w, "done", k->done);
+        json_put_text(w, "text", k->text);
+        put_time(w, k->time_ms);
+        json_close_object(w);
+    }
+    json_close_array(w);
+}
+
+static enum err_kind get_orders(const struct json *o, struct arena *a, struct deployed *m,
+                                struct err *e) {
+    const struct json *list = json_member(o, "orders");
+    if (!list || json_is_null(list)) return ERR_NONE;
+    if (!json_is_array(list)) return err_bad(e, REASON_BAD_MESSAGE, "\"orders\" must be an array");
+    m->orders = arena_alloc(a, ORDERS_KEPT * sizeof *m->orders);
+    for (const struct json *v = json_first(list); v && m->order_count < ORDERS_KEPT;
+         v = json_next(v)) {
+        struct order_answer *k = &m->orders[m->order_count];
+        *k = (struct order_answer){0};
+        if (get_order_id(v, a, &k->id, e) || get_action(v, &k->action, e) ||
+            get_count(v, "version", true, &k->version, e) ||
+            get_count(v, "from", true, &k->from, e) ||
+            json_get_bool(v, "done", true, &k->done, e) ||
+            get_text(v, "text", true, a, &k->text, e) || get_time(v, &k->time_ms, e))
+            return err_in(e, "orders");
+        m->order_count++;
+    }
+    return ERR_NONE;
+}
+
+static void put_before(struct json_writer *w, const struct deployed *m) {
+    json_open_array(w, "before");
+    for (size_t i = 0; i < m->before_count; i++) {
+        json_open_object(w, NULL);
+        json_put_int(w, "version", m->before[i].version);
+        json_put_text(w, "artifact", m->before[i].artifact);
+        json_close_object(w);
+    }
+    json_close_array(w);
+}
+
+static enum err_kind get_before(const struct json *o, struct arena *a, struct deployed *m,
+                                struct err *e) {
+    const struct json *list = json_member(o, "before");
+    if (!list || json_is_null(list)) return ERR_NONE;
+    if (!json_is_array(list)) return err_bad(e, REASON_BAD_MESSAGE, "\"before\" must be an array");
+    m->before = arena_alloc(a, FORMER_KEPT * sizeof *m->before);
+    for (const struct json *v = json_first(list); v && m->before_count < FORMER_KEPT;
+         v = json_next(v)) {
+        struct former *k = &m->before[m->before_count];
+        *k = (struct former){0};
+        if (get_count(v, "version", true, &k->version, e) ||
+            get_hex(v, "artifact", true, HASH_HEX, a, &k->artifact, e))
+            return err_in(e, "before");
+        m->before_count++;
+    }
+    return ERR_NONE;
+}
+
+/* Members that came later are left out where there is nothing in them. */
+static void put_later(struct json_writer *w, const struct deployed *m) {
+    if (m->pinned) json_put_bool(w, "pinned", true);
+    if (m->before_count) put_before(w, m);
+    if (m->order_count) put_orders(w, m);
+}
+
+static enum err_kind get_later(const struct json *o, struct arena *a, struct deployed *m,
+                               struct err *e) {
+    if (json_get_bool(o, "pinned", false, &m->pinned, e) || get_before(o, a, m, e) ||
+        get_orders(o, a, m, e))
+        return e->kind;
+    return ERR_NONE;
+}
 
 void deployed_encode(const struct deployed *m, struct buf *out) {
     struct json_writer w = begin(out);
@@ -322,6 +454,7 @@ void deployed_encode(const struct deployed *m, struct buf *out) {
         json_close_object(&w);
     }
     put_time(&w, m->time_ms);
+    put_later(&w, m);
     json_end(&w);
 }
 
@@ -349,7 +482,7 @@ enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deploye
         get_text(o, "why", true, a, &m->why, e) ||
         get_metrics(o, "evaluation", &m->evaluation, e) ||
         get_metrics(o, "challenger", &m->challenger, e) || get_best(o, a, m, e) ||
-        get_time(o, &m->time_ms, e))
+        get_time(o, &m->time_ms, e) || get_later(o, a, m, e))
         err_in(e, "deployed model");
     json_free(o);
     return e->kind;

@@ -82,20 +82,69 @@ void trained_encode(const struct trained *m, struct buf *out);
 enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained *m,
                              struct err *e) MUST_CHECK;
 
+/* models.trained, of the type ORDER_TYPE: what somebody wants to serve. It travels in the partition
+   of the model's versions, so it has its place among them; deploy carries it out. */
+#define ORDER_TYPE "darkroom.model.order"
+enum order_action {
+    ORDER_NONE,
+    ORDER_ROLLBACK,
+    ORDER_PROMOTE,
+    ORDER_PIN,
+    ORDER_UNPIN,
+    ORDER_REMOVE
+};
+const char *order_action_name(enum order_action action); /* "rollback" */
+struct order {
+    struct bytes id; /* by which it is carried out once, however often it comes */
+    struct bytes model;
+    enum order_action action;
+    int64_t version; /* 0: what served before (rollback), what serves (pin, unpin) */
+    bool pin;        /* rollback, promote: and pin it */
+};
+void order_encode(const struct order *m, struct buf *out);
+enum err_kind order_decode(struct bytes json, struct arena *a, struct order *m,
+                           struct err *e) MUST_CHECK;
+
+/* What became of an order. */
+struct order_answer {
+    struct bytes id;
+    enum order_action action;
+    int64_t version, from; /* that it was about, and that served until then; 0: none */
+    bool done;             /* else it was refused, and nothing has changed */
+    struct bytes text;     /* one sentence for people */
+    int64_t time_ms;       /* when deploy carried it out */
+};
+
+/* A version that serves no more. */
+struct former {
+    int64_t version;
+    struct bytes artifact;
+};
+
+/* So many of them, the newest, a message has at most. */
+enum { ORDERS_KEPT = 8, FORMER_KEPT = 8 };
+
 /* models.deployed: what is served now, and how the latest challenger was judged. */
 struct deployed {
     struct bytes model;
     int64_t version; /* served; 0: none yet */
     struct bytes artifact;
-    int64_t judged;            /* the latest version that was judged */
-    bool promoted;             /* whether it is the one that is served */
-    struct bytes why;          /* one sentence for people */
-    struct metrics evaluation; /* of the served version, on the images of the latest judgement */
+    int64_t judged;   /* the latest version that was judged */
+    bool promoted;    /* whether it is the one that is served */
+    struct bytes why; /* one sentence for people */
+    struct metrics
+        evaluation; /* of the served version, on the images of the latest judgement; after
+                                  an order those that its training ended with */
     struct metrics challenger; /* of the judged one, on the same images */
     int64_t best; /* the version that no served one may fall far behind; 0: none, or not said */
     struct bytes best_artifact;
     struct metrics best_evaluation; /* on the same images; images 0 when it did not answer them */
     int64_t time_ms;                /* of the judgement */
+    bool pinned;                    /* no new version takes its place */
+    struct former *before; /* what served before, newest first; not what was rolled back from */
+    size_t before_count;
+    struct order_answer *orders; /* newest first */
+    size_t order_count;
 };
 void deployed_encode(const struct deployed *m, struct buf *out);
 enum err_kind deployed_decode(struct bytes json, struct arena *a, struct deployed *m,

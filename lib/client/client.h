@@ -40,9 +40,12 @@ struct command {
 };
 extern const struct command command_publish, command_predict, command_results, command_status,
     command_models_list, command_models_show, command_models_verify, command_models_export,
-    command_models_tensorboard, command_models_compare, command_images_export, command_topics_list,
-    command_topics_create, command_topics_check, command_topics_acls, command_generate_digits,
-    command_dlq_list, command_dlq_show, command_dlq_replay, command_dlq_drop;
+    command_models_tensorboard, command_models_compare, command_models_rollback,
+    command_models_promote, command_models_pin, command_models_unpin, command_models_remove,
+    command_models_lineage, command_models_find, command_images_export, command_images_remove,
+    command_topics_list, command_topics_create, command_topics_check, command_topics_acls,
+    command_generate_digits, command_dlq_list, command_dlq_show, command_dlq_replay,
+    command_dlq_drop;
 
 int client_main(int argc, char **argv);
 

@@ -51,9 +51,20 @@ static const struct deployed *deployed_of(const struct shelf *s, struct bytes mo
     return NULL;
 }
 
+/* Whether an order took it out of service, as far as models.deployed remembers. */
+static bool rolled_back_from(const struct deployed *d, int64_t version) {
+    for (size_t i = 0; i < d->order_count; i++)
+        if (d->orders[i].done && d->orders[i].action == ORDER_ROLLBACK && d->orders[i].from == version &&
+            d->orders[i].version != version)
+            return true;
+    return false;
+}
+
 /* What became of a version, as far as the latest judgement tells. */
 static const char *state_of(const struct deployed *d, int64_t version) {
-    if (d && d->version == version) return "served";
+    if (d && d->version == version) return d->pinned ? "served, pinned" : "served";
+    if (d && rolled_back_from(d, version)) return "rolled back";
+    if (d && d->judged == version && d->pinned) return "not served: pinned";
     if (d && d->judged == version) return "not promoted";
     if (d && version < d->judged) return "earlier";
     return "not judged yet";
@@ -193,6 +204,14 @@ static void show_version(const struct trained *v, const struct deployed *d) {
         buf_clear(&b);
         show_text(&b, d->why);
         printf("why            %s\n", b.data);
+    }
+    for (size_t i = 0; d && i < d->order_count; i++) {
+        const struct order_answer *k = &d->orders[i];
+        if (k->version != v->version && k->from != v->version) continue;
+        clock_format(k->time_ms, time);
+        buf_clear(&b);
+        show_text(&b, k->text);
+        printf("order          %s %s: %s%s\n", time, order_action_name(k->action), k->done ? "" : "refused: ", b.data);
     }
     printf("images         %s\n", show_count(v->images, count));
     printf("presentations  %s\n", show_count(v->presentations, count));

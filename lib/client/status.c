@@ -133,6 +133,7 @@ static void put_model(struct json_writer *w, const struct model_line *m) {
     if (d && d->version && !isnan(d->evaluation.accuracy)) json_put_fraction(w, "accuracy", d->evaluation.accuracy);
     else json_put_null(w, "accuracy");
     put_count(w, "judged", d ? d->judged : 0);
+    json_put_bool(w, "pinned", d && d->pinned);
     if (d && d->why.data) json_put_text(w, "why", d->why);
     else json_put_null(w, "why");
     put_count(w, "images", m->images);
@@ -208,7 +209,7 @@ static void print_models(const struct look *l) {
         const struct model_line *m = &l->models[i];
         const struct deployed *d = m->deployed;
         table_text(&t, m->name);
-        if (d && d->version) table_print(&t, "v%lld", (long long)d->version);
+        if (d && d->version) table_print(&t, "v%lld%s", (long long)d->version, d->pinned ? " pinned" : "");
         else table_text(&t, (struct bytes){0});
         if (d && d->version && !isnan(d->evaluation.accuracy)) table_print(&t, "%.2f %%", 100 * d->evaluation.accuracy);
         else table_text(&t, (struct bytes){0});

@@ -8,7 +8,6 @@
 #include "lib/client/client.h"
 #include "lib/client/show.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -110,15 +109,8 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     struct arena a = {0};
     struct verification v = {.verdict = VERDICT_DIFFERS};
     struct trained head = {0};
-    char *end;
-    long long version = 0;
-    if (n > 1) {
-        const char *number = operands[1] + (operands[1][0] == 'v');
-        errno = 0;
-        version = strtoll(number, &end, 10);
-        if (errno || end == number || *end || version < 1)
-            return client_usage(c, "\"%s\" must be the number of a version, as `darkroom models list` has them", operands[1]);
-    }
+    int64_t version = 0;
+    if (n > 1 && client_version(c, operands[1], &version)) return CLIENT_USAGE;
     struct redis *redis =
         redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000}, &e);
     if (!redis) return client_fail(c, &e);

@@ -473,6 +473,124 @@ enum err_kind images_evict(struct images *im, struct bytes model, const struct s
     return kind;
 }
 
+/* ---- removing ---- */
+
+/* Pairs of a name and how its row begins (revision and origins; "": however): a row that was revised
+   since it was read stays. A name without a row goes from the index, too. Answers how many rows. */
+static struct redis_script remove_script = {
+    "local n = 0 for i = 2, #ARGV, 2 do local key, begin = ARGV[1] .. ARGV[i], ARGV[i + 1] "
+    "if begin == '' or redis.call('GETRANGE', key, 0, #begin - 1) == begin then "
+    "n = n + redis.call('DEL', key) redis.call('ZREM', KEYS[1], ARGV[i]) end end return n",
+    ""};
+
+/* names and begins: n <= CHUNK. */
+static enum err_kind remove_rows(struct images *im, struct bytes model, const struct bytes *names,
+                                 const struct bytes *begins, size_t n, int64_t *removed,
+                                 struct err *e) {
+    struct redis_reply reply;
+    struct bytes words[2 + 2 * CHUNK];
+    struct bytes stem = key_of(im, model, "");
+    char *rows = mem_copy(stem.data, stem.len);
+    words[0] = index_of(im, model);
+    words[1] = bytes_of(rows);
+    for (size_t i = 0; i < n; i++) {
+        words[2 + 2 * i] = names[i];
+        words[3 + 2 * i] = begins[i];
+    }
+    enum err_kind kind =
+        redis_script(im->redis, &remove_script, &reply, e, 1, (int)(2 + 2 * n), words);
+    free(rows);
+    *removed = kind ? 0 : reply.integer;
+    return kind;
+}
+
+enum err_kind images_remove(struct images *im, struct bytes model, struct bytes source,
+                            struct bytes id, bool *removed, struct err *e) {
+    char name[ROW_HEX + 1];
+    int64_t n = 0;
+    images_row_name(source, id, name);
+    const struct bytes names[] = {bytes_of(name)}, any[] = {BYTES("")};
+    enum err_kind kind = remove_rows(im, model, names, any, 1, &n, e);
+    *removed = n > 0;
+    return kind;
+}
+
+/* Of a page, those that have the label, and how their rows begin. */
+struct labelled {
+    struct bytes names[CHUNK], begins[CHUNK];
+    size_t count;
+};
+
+static enum err_kind find_labelled(struct images *im, struct bytes model, struct bytes label,
+                                   const struct bytes *names, size_t n, struct arena *a,
+                                   struct labelled *out, struct err *e) {
+    struct redis_reply reply;
+    struct bytes words[CHUNK + 1] = {BYTES("MGET")};
+    out->count = 0;
+    for (size_t i = 0; i < n; i++) words[i + 1] = arena_copy(a, key_of(im, model, names[i].data));
+    if (redis_do(im->redis, &reply, e, (int)n + 1, words)) return e->kind;
+    if (reply.count != n)
+        return err_fatal(e, "Redis at %s answered MGET of %zu keys with %zu values",
+                         redis_where(im->redis), n, reply.count);
+    for (size_t i = 0; i < n; i++) {
+        struct row row;
+        struct bytes text = reply.items[i].text;
+        if (reply.items[i].type == REDIS_NIL) continue;
+        if (parse_or_say(im, text, &row, e)) return e->kind;
+        if (!same_text(row.image.label, label)) continue;
+        out->names[out->count] = names[i];
+        out->begins[out->count++] =
+            arena_copy(a, (struct bytes){text.data, 12 + 32 * (size_t)row.origin_count});
+    }
+    return ERR_NONE;
+}
+
+/* From the newest back, by places counted from the end: new images, and the oldest that are evicted,
+   move no image past the place that comes next; at the most some are seen twice. */
+enum err_kind images_remove_label(struct images *im, struct bytes model, struct bytes label,
+                                  bool count_only,
+                                  enum err_kind (*page)(void *ctx, int64_t looked_at, int64_t found,
+                                                        struct err *e),
+                                  void *ctx, int64_t *found, struct err *e) {
+    struct arena a = {0};
+    struct labelled *of = mem_alloc(sizeof *of);
+    int64_t at = 0, looked_at = 0;
+    *found = 0;
+    err_clear(e);
+    for (;;) {
+        struct redis_reply reply;
+        struct bytes names[CHUNK];
+        char from[24], to[24];
+        size_t n = 0;
+        int64_t removed = 0;
+        arena_reset(&a);
+        snprintf(from, sizeof from, "%lld", (long long)(-at - CHUNK));
+        snprintf(to, sizeof to, "%lld", (long long)(-at - 1));
+        if (redis_do(im->redis, &reply, e, 4,
+                     (const struct bytes[]){BYTES("ZRANGE"), index_of(im, model), bytes_of(from),
+                                            bytes_of(to)}))
+            break;
+        size_t listed = reply.count;
+        if (!listed) break;
+        for (size_t i = 0; i < listed; i++)
+            if (reply.items[i].text.len == ROW_HEX)
+                names[n++] = bytes_of(arena_text(&a, reply.items[i].text));
+        if (n && find_labelled(im, model, label, names, n, &a, of, e)) break;
+        if (count_only)
+            *found += n ? (int64_t)of->count : 0;
+        else if (n && of->count &&
+                 remove_rows(im, model, of->names, of->begins, of->count, &removed, e))
+            break;
+        *found += removed;
+        looked_at += (int64_t)listed;
+        at += (int64_t)listed - removed;
+        if (page(ctx, looked_at, *found, e)) break;
+    }
+    free(of);
+    arena_free(&a);
+    return e->kind;
+}
+
 /* ---- reading ---- */
 
 struct get_all {

@@ -86,6 +86,20 @@ enum err_kind images_each(struct images *im, struct bytes model,
                           void *ctx, struct err *e) MUST_CHECK;
 enum err_kind images_count(struct images *im, struct bytes model, int64_t *count,
                            struct err *e) MUST_CHECK;
+/* Removes one image, its row and its name in the index; *removed: it was there. May be repeated. A record
+   that brings it again, or one that is on its way, stores it again. */
+enum err_kind images_remove(struct images *im, struct bytes model, struct bytes source,
+                            struct bytes id, bool *removed, struct err *e) MUST_CHECK;
+/*
+ * Every image of the label, newest first, in pages: counts them, and removes them unless `count_only`.
+ * After each page calls page(ctx, looked at, found), which may end it with an error; what was removed
+ * is. An image whose label is corrected meanwhile stays, as do those that come meanwhile.
+ */
+enum err_kind images_remove_label(struct images *im, struct bytes model, struct bytes label,
+                                  bool count_only,
+                                  enum err_kind (*page)(void *ctx, int64_t looked_at, int64_t found,
+                                                        struct err *e),
+                                  void *ctx, int64_t *found, struct err *e) MUST_CHECK;
 /* Names of all models, in the arena. */
 enum err_kind images_models(struct images *im, struct arena *a, struct bytes **models, size_t *n,
                             struct err *e) MUST_CHECK;

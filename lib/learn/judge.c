@@ -122,6 +122,7 @@ enum err_kind judge_challenger(struct registry *g, struct images *im, const stru
         .learned = challenger->images,
         .champion_gone = served->version && !v.champion.net,
         .other_input = v.champion.net && !champion_sits,
+        .pinned = served->pinned && v.champion.net,
         .images = out->challenger.images,
         .accuracy = out->challenger.accuracy,
         .champion_accuracy = out->evaluation.accuracy,

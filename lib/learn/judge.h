@@ -34,7 +34,8 @@ enum err_kind judge_held_out(struct registry *g, const struct trained *m, struct
  * far, all on the images that the challenger's lineage holds out, which are read once for all of
  * them. verdict.h has the rules. Where they cannot be compared (nothing serves, nothing is held out,
  * the input has another size, the weights that served are lost) it is promoted, unless it is below
- * the floor; a version that has seen no image never is. Fills everything of *out but time_ms; texts
+ * the floor; a version that has seen no image never is, and none takes the place of one that is
+ * pinned and can serve. Fills everything of *out but time_ms and what lib/learn/orders keeps; texts
  * live in the arena. ERR_BAD when the challenger's artifacts are gone or damaged.
  */
 enum err_kind judge_challenger(struct registry *g, struct images *im, const struct spec *spec,

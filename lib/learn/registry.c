@@ -152,24 +152,100 @@ enum err_kind registry_batches(struct registry *g, struct bytes model, const str
     return kind;
 }
 
+/* Whether an order that stands behind this place, or elsewhere, was begun. ARGV[1], ARGV[2]: partition
+   and offset; KEYS[2] is where the last order stands. */
+#define OVERTAKEN                                                                                  \
+    "local last = redis.call('GET', KEYS[2]) "                                                     \
+    "if last then local p, o = string.match(last, '^(%d+)/(%d+)$') "                               \
+    "if p ~= ARGV[1] or tonumber(ARGV[2]) < tonumber(o) then return 0 end end "
+
+enum { PLACE = 2 };
+
+static void put_place(const struct record *r, char text[PLACE][24], struct bytes *words) {
+    snprintf(text[0], sizeof text[0], "%d", r->partition);
+    snprintf(text[1], sizeof text[1], "%lld", (long long)r->offset);
+    for (int i = 0; i < PLACE; i++) words[i] = bytes_of(text[i]);
+}
+
 static struct redis_script prune_script = {
-    "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'WITHSCORES') "
-    "local spare = { [ARGV[3]] = true, [ARGV[4]] = true, [ARGV[5]] = true } "
+    OVERTAKEN
+    "local spare = {} for i = 5, #ARGV do spare[ARGV[i]] = true end "
+    "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[4], 'WITHSCORES') "
     "for i = 1, #gone, 2 do if not spare[gone[i + 1]] then "
-    "redis.call('DEL', ARGV[1] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end end return 0",
+    "redis.call('DEL', ARGV[3] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end end return 0",
     ""};
 
 enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to,
-                             const int64_t spare[3], struct err *e) {
+                             const int64_t *spare, size_t n, const struct record *r,
+                             struct err *e) {
     struct redis_reply reply;
-    char key[400], number[4][24];
-    for (int i = 0; i < 4; i++)
-        snprintf(number[i], sizeof number[i], "%lld", (long long)(i ? spare[i - 1] : up_to));
-    return redis_script(g->redis, &prune_script, &reply, e, 1, 6,
-                        (const struct bytes[]){model_key(g, model, "weights", key),
-                                               artifact_key(g, BYTES("")), bytes_of(number[0]),
-                                               bytes_of(number[1]), bytes_of(number[2]),
-                                               bytes_of(number[3])});
+    char keys[2][400], place[PLACE][24], (*numbers)[24] = mem_alloc((n + 1) * sizeof *numbers);
+    struct bytes *words = mem_alloc((n + 6) * sizeof *words);
+    words[0] = model_key(g, model, "weights", keys[0]);
+    words[1] = model_key(g, model, "ordered", keys[1]);
+    put_place(r, place, words + 2);
+    words[4] = artifact_key(g, BYTES(""));
+    for (size_t i = 0; i <= n; i++) {
+        snprintf(numbers[i], sizeof *numbers, "%lld", (long long)(i ? spare[i - 1] : up_to));
+        words[5 + i] = bytes_of(numbers[i]);
+    }
+    enum err_kind kind = redis_script(g->redis, &prune_script, &reply, e, 2, (int)n + 6, words);
+    free(words);
+    free(numbers);
+    return kind;
+}
+
+static struct redis_script ordered_script = {
+    "local last = redis.call('GET', KEYS[1]) "
+    "if last then local p, o = string.match(last, '^(%d+)/(%d+)$') "
+    "if p == ARGV[1] and tonumber(ARGV[2]) < tonumber(o) then return 0 end end "
+    "redis.call('SET', KEYS[1], ARGV[1] .. '/' .. ARGV[2], 'EX', 604800) return 1",
+    ""};
+
+enum err_kind registry_ordered(struct registry *g, struct bytes model, const struct record *r,
+                               struct err *e) {
+    struct redis_reply reply;
+    char key[400], place[PLACE][24];
+    struct bytes words[1 + PLACE] = {model_key(g, model, "ordered", key)};
+    put_place(r, place, words + 1);
+    return redis_script(g->redis, &ordered_script, &reply, e, 1, 1 + PLACE, words);
+}
+
+static struct redis_script drop_script = {
+    OVERTAKEN
+    "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[4], ARGV[4]) "
+    "for i = 1, #gone do "
+    "redis.call('DEL', ARGV[3] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end return #gone",
+    ""};
+
+enum err_kind registry_drop(struct registry *g, struct bytes model, int64_t version,
+                            const struct record *r, bool *removed, struct err *e) {
+    struct redis_reply reply;
+    char keys[2][400], place[PLACE][24], number[24];
+    struct bytes words[6] = {model_key(g, model, "weights", keys[0]),
+                             model_key(g, model, "ordered", keys[1])};
+    put_place(r, place, words + 2);
+    words[4] = artifact_key(g, BYTES(""));
+    snprintf(number, sizeof number, "%lld", (long long)version);
+    words[5] = bytes_of(number);
+    enum err_kind kind = redis_script(g->redis, &drop_script, &reply, e, 2, 6, words);
+    *removed = !kind && reply.integer > 0;
+    return kind;
+}
+
+enum err_kind registry_kept(struct registry *g, struct bytes model, struct arena *a,
+                            struct bytes **artifacts, size_t *n, struct err *e) {
+    struct redis_reply reply;
+    char key[400];
+    *n = 0;
+    if (redis_do(g->redis, &reply, e, 4,
+                 (const struct bytes[]){BYTES("ZRANGE"), model_key(g, model, "weights", key),
+                                        BYTES("0"), BYTES("-1")}))
+        return e->kind;
+    *artifacts = arena_alloc(a, (reply.count + 1) * sizeof **artifacts);
+    for (size_t i = 0; i < reply.count; i++)
+        (*artifacts)[(*n)++] = arena_copy(a, reply.items[i].text);
+    return ERR_NONE;
 }
 
 /* A batch that a version has learned from by now was looked for before that version was there:

@@ -1,4 +1,4 @@
-/* verdict: first what cannot be compared, then the test, the best so far, and the floor. */
+/* verdict: first what cannot be compared, then the test, the best so far, the floor, and the pin. */
 #include "lib/learn/verdict.h"
 
 #include <math.h>
@@ -88,6 +88,11 @@ void verdict_of(const struct spec *spec, const struct contest *c, struct arena *
         out->why = arena_printf(
             a, "%s; but %.2f %% of %lld held-out images is below the floor of %.2f %%", out->why,
             100 * c->accuracy, (long long)c->images, 100 * spec->deploy_floor);
+    }
+    if (out->promoted && c->pinned) {
+        out->promoted = false;
+        out->why =
+            arena_printf(a, "%s; but version %lld is pinned", out->why, (long long)c->champion);
     }
     out->best = best_of(spec, c, out->promoted);
 }

@@ -6,7 +6,8 @@
  *             more than `deploy.margin` points below that one or the best so far
  *     better  it serves only when it is better beyond chance
  *
- * Under both never below `deploy.floor`. "Beyond chance" is the exact sign test of McNemar's table
+ * Under both never below `deploy.floor`, nor in the place of one that is pinned; what is held back for
+ * that is no best either, as it did not serve. "Beyond chance" is the exact sign test of McNemar's table
  * (McNemar 1947; Dietterich 1998, section 3.1): only images that exactly one of the two gets right
  * tell them apart, and of equals each of these is a coin's flip. One-sided, at `deploy.error`: of
  * challengers that are no better, `better` promotes no larger share; of those that are no worse,
@@ -35,6 +36,7 @@ struct contest {
     int64_t learned;                    /* images that the challenger has learned from */
     bool champion_gone;                 /* its weights are lost */
     bool other_input;                   /* the challenger's input is of another size than its */
+    bool pinned;                        /* the champion can serve, and somebody wants it to stay */
     int64_t images;                     /* held out, and answered */
     double accuracy, champion_accuracy, best_accuracy; /* on these; NAN where it did not answer */
     struct duel duel;                                  /* challenger (a) and champion (b) */

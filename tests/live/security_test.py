@@ -30,7 +30,7 @@ import live
 
 SITE = pathlib.Path(os.environ.get("SECURITY_SITE", live.ROOT / ".darkroom" / "security"))
 PORTS = os.environ.get("SECURITY_PORTS", "22092 22379").split()
-ROLES = (*live.STAGES, "user", "operator", "dlq")
+ROLES = (*live.STAGES, "user", "operator", "models", "dlq")
 
 # What belongs to whom, said here once more: the programs' own table is what is under test.
 READS = {"preprocess": {"images"}, "store": {"images.prepared"}, "batch": {"images.stored"}, "train": {"batches"},
@@ -274,6 +274,9 @@ class Security(unittest.TestCase):
         self.command("operator", "topics", "create")
         self.assertIn("predict", self.command("operator", "status").stdout)
         self.command("operator", "models", "list")
+        self.assertIn("is pinned", self.command("models", "models", "pin", "default").stdout)
+        self.command("models", "models", "unpin", "default")
+        self.assertNotEqual(0, self.command("operator", "models", "pin", "default", "--wait", "3s", check=False).returncode)
         self.assertEqual(len(rows) + 1, len(self.command("operator", "images", "export", "--csv").stdout.splitlines()))
 
     def test_1_a_subscriber(self):

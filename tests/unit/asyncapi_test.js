@@ -36,8 +36,8 @@ function validators(document) {
     formats(ajv);
     const byTopic = new Map();
     for (const channel of document.channels().all()) {
-        const payload = channel.messages().all()[0].payload().json();
-        byTopic.set(channel.address().replace('{prefix}', ''), ajv.compile(payload));
+        const payloads = channel.messages().all().filter(m => m.payload()).map(m => m.payload().json());
+        byTopic.set(channel.address().replace('{prefix}', ''), ajv.compile(payloads.length > 1 ? {anyOf: payloads} : payloads[0]));
     }
     return byTopic;
 }

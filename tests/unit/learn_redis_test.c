@@ -167,6 +167,97 @@ static void keeps_as_the_spec_says_oldest_out_first(void **state) {
     buf_free(&seen);
 }
 
+/* ---- removing ---- */
+
+static void many(int from, int to) {
+    for (int i = from; i < to; i++) {
+        struct image_put p =
+            put_of(arena_printf(&arena, "i%d", i), i % 3 ? "keep" : "drop", (unsigned)i, i);
+        assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
+    }
+}
+
+static int64_t rows_in_index(void) {
+    int64_t count;
+    assert_int_equal(images_count(images, BYTES("m"), &count, &err), ERR_NONE);
+    return count;
+}
+
+static void one_image_is_removed(void **state) {
+    (void)state;
+    bool removed;
+    struct image_put p = put_of("a", "1", 1, 10), again = put_of("a", "1", 1, 10);
+    expect(&p, 1, (const enum image_verdict[]){IMAGE_STORED}, (const int64_t[]){1});
+    assert_int_equal(images_remove(images, BYTES("m"), BYTES("t"), BYTES("a"), &removed, &err),
+                     ERR_NONE);
+    assert_false(removed); /* another's a */
+    assert_int_equal(images_remove(images, BYTES("m"), BYTES("s"), BYTES("a"), &removed, &err),
+                     ERR_NONE);
+    assert_true(removed);
+    assert_int_equal(rows_in_index(), 0);
+    assert_int_equal(images_remove(images, BYTES("m"), BYTES("s"), BYTES("a"), &removed, &err),
+                     ERR_NONE);
+    assert_false(removed);
+    expect(&again, 1, (const enum image_verdict[]){IMAGE_STORED}, (const int64_t[]){1});
+    assert_int_equal(rows_in_index(), 1);
+}
+
+/* What comes while pages are read: after the first new images, one corrected to another label, and
+   the oldest evicted; after the second it is interrupted. */
+struct meanwhile {
+    int pages, interrupted_after;
+};
+
+static enum err_kind meanwhile(void *ctx, int64_t looked_at, int64_t found, struct err *e) {
+    struct meanwhile *w = ctx;
+    (void)looked_at, (void)found;
+    if (++w->pages == w->interrupted_after) return err_fatal(e, "interrupted");
+    if (w->pages != 1) return ERR_NONE;
+    struct spec spec = *specs_of(specs, BYTES("m"));
+    struct image_put p = put_of("i0", "keep", 0, 9000);
+    int64_t removed;
+    many(3000, 3100);
+    assert_int_equal(images_put(images, &p, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(p.verdict, IMAGE_REVISED);
+    spec.keep_images = 0;
+    spec.keep_age_ms = 1; /* i1 … i49 */
+    assert_int_equal(images_evict(images, BYTES("m"), &spec, 1051, &removed, &err), ERR_NONE);
+    return ERR_NONE;
+}
+
+static int64_t labelled(const char *label) {
+    struct meanwhile none = {100, 0};
+    int64_t n;
+    assert_int_equal(
+        images_remove_label(images, BYTES("m"), bytes_of(label), true, meanwhile, &none, &n, &err),
+        ERR_NONE);
+    return n;
+}
+
+static void a_label_is_removed_in_pages(void **state) {
+    (void)state;
+    struct meanwhile stopped = {100, 102}, busy = {0, 0}, quiet = {100, 0};
+    int64_t found;
+    many(0, 3000);
+    assert_int_equal(labelled("drop"), 1000);
+    assert_int_equal(labelled("nothing"), 0);
+    assert_int_equal(images_remove_label(images, BYTES("m"), BYTES("drop"), false, meanwhile,
+                                         &stopped, &found, &err),
+                     ERR_FATAL);
+    assert_in_range(found, 300, 400);
+    assert_int_equal(labelled("drop"), 1000 - found);
+    err_clear(&err);
+    assert_int_equal(images_remove_label(images, BYTES("m"), BYTES("drop"), false, meanwhile, &busy,
+                                         &found, &err),
+                     ERR_NONE);
+    assert_in_range(labelled("drop"), 33, 34); /* of those that came meanwhile */
+    assert_int_equal(images_remove_label(images, BYTES("m"), BYTES("drop"), false, meanwhile,
+                                         &quiet, &found, &err),
+                     ERR_NONE);
+    assert_int_equal(labelled("drop"), 0);
+    assert_int_equal(labelled("keep"), rows_in_index());
+}
+
 static void splits_are_fair_and_for_ever(void **state) {
     (void)state;
     int eval = 0;
@@ -189,6 +280,7 @@ static enum err_kind go_on(void *ctx, struct err *e) {
     return ERR_NONE;
 }
 static const struct alive alive = {go_on, NULL};
+static const struct record judged = {.offset = 7}; /* behind which is pruned */
 
 static int mislabel; /* added to the class in the labels of the next batches */
 
@@ -417,7 +509,7 @@ static void what_was_not_made_so_differs(void **state) {
     assert_int_equal(v.verdict, VERDICT_DIFFERS);
     assert_true(v.different > 100 && v.different <= v.floats / 3);
     assert_true(v.largest > 0);
-    assert_int_equal(registry_prune(registry, BYTES("m"), 1, (const int64_t[]){0, 0, 0}, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, NULL, 0, &judged, &err), ERR_NONE);
     assert_int_equal(verify(2).verdict, VERDICT_NO_PARENT);
 }
 
@@ -590,8 +682,9 @@ static void equal_weights_share_nothing(void **state) {
     spec.average = 0; /* what is served is what training goes on from */
     for (int i = 0; i < 4; i++) t[i] = learn(l, &spec, &m[i], 1);
     for (int i = 0; i < 4; i++) assert_true(has_artifact(t[i].artifact));
-    assert_int_equal(registry_prune(registry, BYTES("m"), 3, (const int64_t[]){2, 4, 0}, &err),
-                     ERR_NONE);
+    assert_int_equal(
+        registry_prune(registry, BYTES("m"), 3, (const int64_t[]){2, 4}, 2, &judged, &err),
+        ERR_NONE);
     assert_false(has_artifact(t[0].artifact));
     assert_true(has_artifact(t[1].artifact)); /* spared */
     assert_false(has_artifact(t[2].artifact));
@@ -663,10 +756,10 @@ static void a_report_counts_what_was_measured(void **state) {
     assert_true(fabs(again.loss - t.evaluation.loss) > 1e-4); /* and without it others */
 
     /* It goes with the weights. */
-    const int64_t spare[] = {1, 0, 0}, none[] = {0, 0, 0};
-    assert_int_equal(registry_prune(registry, BYTES("m"), 1, spare, &err), ERR_NONE);
+    const int64_t spare[] = {1};
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, spare, 1, &judged, &err), ERR_NONE);
     assert_true(has_artifact(t.report));
-    assert_int_equal(registry_prune(registry, BYTES("m"), 1, none, &err), ERR_NONE);
+    assert_int_equal(registry_prune(registry, BYTES("m"), 1, NULL, 0, &judged, &err), ERR_NONE);
     assert_false(has_artifact(t.report) || has_artifact(t.artifact));
     model_free(&model);
     rows_free(&rows);
@@ -735,6 +828,7 @@ static void the_best_so_far_is_the_measure(void **state) {
     struct manifest m[] = {batch_of(0, 600, 4, true), batch_of(1000, 40, 4, false),
                            batch_of(2000, 40, 4, false)};
     struct deployed none = {0}, one, two, three, four;
+    bool lost;
     struct trained t[3];
     for (int i = 0; i < 3; i++) t[i] = learn(l, &spec, &m[i], 1);
     spec.deploy_error = 1e-9; /* none is beyond chance */
@@ -749,14 +843,14 @@ static void the_best_so_far_is_the_measure(void **state) {
     assert_true(two.promoted && two.best == 1 && bytes_equal(two.best_artifact, t[0].artifact));
     assert_int_equal(two.best_evaluation.images, two.challenger.images);
     /* It is spared while it is the best. */
-    const int64_t spare[] = {2, 2, two.best};
-    assert_int_equal(registry_prune(registry, BYTES("m"), 2, spare, &err), ERR_NONE);
+    const int64_t spare[] = {2, two.best};
+    assert_int_equal(registry_prune(registry, BYTES("m"), 2, spare, 2, &judged, &err), ERR_NONE);
     assert_int_equal(
         judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &three, &err),
         ERR_NONE);
     assert_true(three.promoted && three.best == 1 && three.best_evaluation.images);
-    assert_int_equal(registry_prune(registry, BYTES("m"), 1, (const int64_t[]){2, 2, 0}, &err),
-                     ERR_NONE);
+    assert_int_equal(registry_drop(registry, BYTES("m"), 1, &judged, &lost, &err), ERR_NONE);
+    assert_true(lost && !has_artifact(t[0].artifact) && !has_artifact(t[0].report));
     assert_int_equal(
         judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &four, &err),
         ERR_NONE);
@@ -878,6 +972,8 @@ int main(void) {
         T(a_topic_made_anew_is_no_replay),
         T(hostile_ids_are_told_apart),
         T(keeps_as_the_spec_says_oldest_out_first),
+        T(one_image_is_removed),
+        T(a_label_is_removed_in_pages),
         T(splits_are_fair_and_for_ever),
         T(learns_grows_and_goes_on),
         T(the_same_batches_give_the_same_bits),

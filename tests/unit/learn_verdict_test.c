@@ -301,6 +301,34 @@ static void what_cannot_be_compared_is_promoted(void **state) {
     }
 }
 
+/* Whatever the figures are, and what is held back is not the best either. */
+static void nothing_takes_the_place_of_what_is_pinned(void **state) {
+    (void)state;
+    struct contest won = even(), other = won, alone = won, worse = won;
+    won.duel = won.best_duel = (struct duel){12, 2};
+    other.other_input = true;
+    other.champion_accuracy = other.best_accuracy = NAN;
+    alone.best = alone.champion;
+    alone.best_duel = (struct duel){12, 2};
+    worse.duel = (struct duel){2, 12};
+    for (int rule = DEPLOY_FRESH; rule <= DEPLOY_BETTER; rule++) {
+        struct spec spec = rules(rule);
+        assert_true(ask(&spec, &won, "").best == BEST_CHALLENGER);
+        won.pinned = other.pinned = alone.pinned = worse.pinned = true;
+        struct verdict v = ask(&spec, &won, "; but version 4 is pinned");
+        assert_true(!v.promoted && v.best == BEST_STAYS);
+        v = ask(&spec, &other,
+                "of another size than version 4: the spec has changed; but version "
+                "4 is pinned");
+        assert_true(!v.promoted && v.best == BEST_STAYS);
+        v = ask(&spec, &alone, "");
+        assert_true(!v.promoted && v.best == BEST_CHAMPION);
+        v = ask(&spec, &worse, ""); /* refused by its figures: the pin is not the reason */
+        assert_true(!v.promoted && !strstr(v.why, "pinned"));
+        won.pinned = other.pinned = alone.pinned = worse.pinned = false;
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_sign_test_is_the_binomial, clear),
@@ -309,6 +337,7 @@ int main(void) {
         cmocka_unit_test_setup(what_is_better_is_promoted_by_both, clear),
         cmocka_unit_test_setup(the_reasons_can_be_read, clear),
         cmocka_unit_test_setup(what_cannot_be_compared_is_promoted, clear),
+        cmocka_unit_test_setup(nothing_takes_the_place_of_what_is_pinned, clear),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_free(&arena);

@@ -329,6 +329,8 @@ static const struct kind {
     {"result",
      {"schema", "1", "id", "\"i\"", "version", "2", "artifact", "\"" HEX64 "\"", "label", "\"l\"",
       "probability", "0.5", "probabilities", "{\"l\":0.5,\"k\":0.5}"}},
+    {"order",
+     {"schema", "1", "order", "\"o\"", "model", "\"m\"", "action", "\"promote\"", "version", "2"}},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds, MEMBERS = 10 };
 
@@ -337,6 +339,7 @@ static enum err_kind decode(size_t kind, struct bytes json) {
     struct manifest manifest;
     struct trained trained;
     struct deployed deployed;
+    struct order order;
     struct result result;
     err_clear(&err);
     switch (kind) {
@@ -344,6 +347,7 @@ static enum err_kind decode(size_t kind, struct bytes json) {
     case 1: return manifest_decode(json, &arena, &manifest, &err);
     case 2: return trained_decode(json, &arena, &trained, &err);
     case 3: return deployed_decode(json, &arena, &deployed, &err);
+    case 5: return order_decode(json, &arena, &order, &err);
     default: return result_decode(json, &arena, &result, &err);
     }
 }
@@ -368,8 +372,9 @@ static void compose(size_t kind, size_t at, const char *value, const char *more,
 }
 
 static bool is_text(const char *member) {
-    static const char *const texts[] = {"id",    "source", "row",      "model",   "label", "split",
-                                        "batch", "pixels", "artifact", "lineage", "why",   "time"};
+    static const char *const texts[] = {"id",    "source", "row",    "model",    "label",
+                                        "split", "batch",  "pixels", "artifact", "lineage",
+                                        "why",   "time",   "order",  "action"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strcmp(member, texts[i]) == 0) return true;
     return false;

@@ -32,6 +32,7 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
         struct stored stored;
         struct manifest manifest;
         struct trained trained;
+        struct order order;
         struct deployed deployed;
         struct result result;
     } m;
@@ -43,6 +44,7 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
     }
     KIND("images.stored", stored)
     KIND("batches", manifest)
+    KIND("models.trained.order", order)
     KIND("models.trained", trained)
     KIND("models.deployed", deployed)
     KIND("predictions.results", result)
@@ -51,9 +53,10 @@ static enum err_kind again(const char *name, struct bytes json, struct buf *out)
 }
 
 static const char *const names[] = {
-    "images.stored",        "images.stored.unlabelled",  "batches",
-    "models.trained",       "models.trained.calibrated", "models.deployed",
-    "models.deployed.best", "predictions.results",       "predictions.results.error"};
+    "images.stored",       "images.stored.unlabelled",  "batches",
+    "models.trained",      "models.trained.calibrated", "models.trained.order",
+    "models.deployed",     "models.deployed.best",      "models.deployed.ordered",
+    "predictions.results", "predictions.results.error"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void read_fixture(const char *schema, const char *name, struct buf *out) {
@@ -204,6 +207,12 @@ static void what_came_later_is_optional(void **state) {
     read_fixture("v1", "models.deployed.best", &json);
     assert_int_equal(deployed_decode(buf_bytes(&json), &arena, &d, &err), ERR_NONE);
     assert_true(d.best == 1 && d.best_artifact.len == 64 && d.best_evaluation.accuracy == 0.96);
+    assert_true(!d.pinned && !d.before_count && !d.order_count);
+    buf_clear(&json);
+    read_fixture("v1", "models.deployed.ordered", &json);
+    assert_int_equal(deployed_decode(buf_bytes(&json), &arena, &d, &err), ERR_NONE);
+    assert_true(d.pinned && d.before_count == 1 && d.before[0].version == 2 && !d.best);
+    assert_true(d.order_count == 2 && d.orders[0].action == ORDER_ROLLBACK && !d.orders[1].done);
     buf_free(&json);
 }
 

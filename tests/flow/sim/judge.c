@@ -7,6 +7,7 @@
 
 #include "lib/base/hash.h"
 #include "lib/learn/lineage.h"
+#include "lib/learn/orders.h"
 #include "lib/learn/report.h"
 #include "proto/event.h"
 #include "proto/messages.h"
@@ -47,7 +48,7 @@ static struct revision revisions[SENDINGS];
 static int revision_count;
 
 static bool is_image(const struct sending *s) {
-    return !s->request && (s->flaw == GOOD || s->flaw == POISON_BATCH);
+    return !s->request && !s->order && (s->flaw == GOOD || s->flaw == POISON_BATCH);
 }
 
 /* What the plan asks for: the same image with other pixels or another label is the next revision. */
@@ -313,8 +314,16 @@ static void judge_lineage(const struct world_view *v, struct report *r, const st
     lineage_free(&l);
 }
 
+/* What train says in models.trained. */
+static struct list announced(const struct world_view *v) {
+    struct list all = committed(v, topic_name(MODELS_TRAINED)), l = {all.of, 0};
+    for (size_t i = 0; i < all.n; i++)
+        if (!bytes_is(record_header(&all.of[i], "ce_type"), ORDER_TYPE)) l.of[l.n++] = all.of[i];
+    return l;
+}
+
 static void judge_versions(const struct world_view *v, struct report *r, int64_t last[MODELS]) {
-    struct list l = committed(v, topic_name(MODELS_TRAINED));
+    struct list l = announced(v);
     struct bytes before[MODELS];
     for (int k = 0; k < MODELS; k++) {
         last[k] = 0;
@@ -409,10 +418,12 @@ static void judge_rule(struct report *r, const struct deployed *m, const struct 
                        const struct habits *h) {
     double now = m->challenger.accuracy, floor = h->floor / 100.0;
     bool compared = strstr(text(m->why), "rightly, version ") != NULL;
+    bool held = before->pinned && strstr(text(m->why), " is pinned");
     const char *wrong = NULL;
     if (strstr(text(m->why), "has seen no image")) return;
+    if (held && m->best == m->judged) wrong = "held back by a pin, and the best";
     if (m->promoted && m->challenger.images && now < floor) wrong = "below the floor";
-    if (!compared && !m->promoted && (!m->challenger.images || now >= floor))
+    if (!compared && !m->promoted && !held && (!m->challenger.images || now >= floor))
         wrong = "not promoted without a comparison";
     if (compared && m->promoted && h->better && m->best != m->judged && m->best_evaluation.images &&
         before->best == before->version)
@@ -420,7 +431,7 @@ static void judge_rule(struct report *r, const struct deployed *m, const struct 
     if (compared && m->promoted && !h->better && m->best != m->judged &&
         m->best_evaluation.images && now < m->best_evaluation.accuracy - 0.01 - 1e-9)
         wrong = "promoted far below the best";
-    if (compared && !m->promoted && now >= floor &&
+    if (compared && !m->promoted && !held && now >= floor &&
         now >= fmax(m->evaluation.accuracy, m->best_evaluation.accuracy) && !h->better)
         wrong = "not promoted, and no worse";
     if (m->best != m->judged && m->best != before->version &&
@@ -433,11 +444,168 @@ static void judge_rule(struct report *r, const struct deployed *m, const struct 
                      text(m->why));
 }
 
-static void judge_deployed(const struct world_view *v, struct report *r,
-                           const int64_t last[MODELS]) {
+/* ---- orders ---- */
+
+/* The letter about the record that stands there, or NULL. */
+static const struct record *letter_about(const struct list *letters, const int place[2]) {
+    for (size_t k = 0; k < letters->n; k++)
+        if (bytes_is(record_header(&letters->of[k], "dlq.partition"),
+                     arena_printf(&arena, "%d", place[0])) &&
+            bytes_is(record_header(&letters->of[k], "dlq.offset"),
+                     arena_printf(&arena, "%d", place[1])))
+            return &letters->of[k];
+    return NULL;
+}
+
+/* The newest version that train announced before the order's place: by then it is judged. */
+static int64_t announced_before(const struct world_view *v, const char *model, const int place[2]) {
+    struct list l = announced(v);
+    int64_t newest = 0;
+    for (size_t i = 0; i < l.n; i++) {
+        struct trained m;
+        struct err e = {0};
+        if (bytes_is(l.of[i].key, model) && l.of[i].partition == place[0] &&
+            l.of[i].offset < place[1] && !trained_decode(l.of[i].value, &arena, &m, &e) &&
+            m.version > newest)
+            newest = m.version;
+    }
+    return newest;
+}
+
+static struct bytes artifact_of(const struct world_view *v, const char *model, int64_t version,
+                                int64_t *images) {
+    struct list l = announced(v);
+    *images = 0;
+    for (size_t i = 0; i < l.n; i++) {
+        struct trained m;
+        struct err e = {0};
+        if (!bytes_is(l.of[i].key, model) || trained_decode(l.of[i].value, &arena, &m, &e) ||
+            m.version != version)
+            continue;
+        *images = m.images;
+        return m.artifact;
+    }
+    return (struct bytes){0};
+}
+
+static bool is_kept(const struct world_view *v, struct bytes artifact) {
+    return redis_count(v, "EXISTS", arena_printf(&arena, "darkroom.artifact:%s", text(artifact))) ==
+           1;
+}
+
+/* What an order may do: that, or it is refused for a reason that holds. */
+static void judge_effect(const struct world_view *v, struct report *r, const struct sending *s,
+                         const struct deployed *was, const struct deployed *now) {
+    const struct order_answer *a = &now->orders[0];
+    const char *model = model_names[s->model], *why = text(a->text);
+    int64_t target = s->version, images;
+    if (!target && s->order == ORDER_ROLLBACK && was->before_count) target = was->before[0].version;
+    if (!target && s->order == ORDER_PIN) target = was->version;
+    bool moves = s->order == ORDER_ROLLBACK || s->order == ORDER_PROMOTE || s->order == ORDER_PIN;
+    struct bytes artifact = artifact_of(v, model, target, &images);
+    if (a->action != (enum order_action)s->order || a->from != was->version)
+        report_wrong(r, "%s is answered as another: %s", text(a->id), why);
+    if (moves && a->done) {
+        bool pinned = was->pinned || s->pin || s->order == ORDER_PIN;
+        if (now->version != target || !bytes_equal(now->artifact, artifact) ||
+            now->pinned != pinned || !images)
+            report_wrong(r, "%s wants version %lld of %s, and %lld serves: %s", text(a->id),
+                         (long long)target, model, (long long)now->version, why);
+        return;
+    }
+    if (now->version != was->version || !bytes_equal(now->artifact, was->artifact) ||
+        now->pinned != (was->pinned && !(s->order == ORDER_UNPIN && a->done)))
+        report_wrong(r, "%s changes what serves of %s: %s", text(a->id), model, why);
+    if (s->order == ORDER_REMOVE && a->done && artifact.data && is_kept(v, artifact))
+        report_wrong(r, "%s removes version %lld of %s, and it is there", text(a->id),
+                     (long long)target, model);
+    if (a->done || !artifact.data) return;
+    if (strstr(why, "are gone") ? is_kept(v, artifact)
+        : strstr(why, "seen no image")
+            ? images > 0
+            : moves && !strstr(why, "has no version") && !strstr(why, "nothing serve"))
+        report_wrong(r, "%s is refused for no reason: %s", text(a->id), why);
+}
+
+/* The answer to an order: it came once, and stands where the order does among the versions. */
+static void judge_order(const struct world_view *v, struct report *r, int model,
+                        const struct deployed *was, const struct deployed *now, int answered[],
+                        int64_t *up) {
+    struct list letters = committed(v, topic_name(MODELS_TRAINED_DLQ));
+    struct bytes id = now->orders[0].id;
+    int of = -1;
+    for (int i = 0; i < v->plan->sending_count && of < 0; i++) {
+        const struct sending *s = &v->plan->sendings[i];
+        if (s->order && s->model == model && bytes_equal(sending_order(s, &arena), id) &&
+            !letter_about(&letters, v->offsets[i]))
+            of = i;
+    }
+    if (of < 0) {
+        report_wrong(r, "order %s of %s is answered, and nobody gave it", text(id),
+                     model_names[model]);
+        return;
+    }
+    const struct sending *s = &v->plan->sendings[of];
+    int64_t due = announced_before(v, model_names[model], v->offsets[of]);
+    if (answered[of]++) report_wrong(r, "order %s is carried out twice", text(id));
+    if (due < *up) due = *up;
+    if (was->judged != due)
+        report_wrong(r, "order %s stands behind version %lld of %s, and %lld is judged then",
+                     text(id), (long long)due, model_names[model], (long long)was->judged);
+    if (now->judged != was->judged) {
+        if (now->judged != now->version)
+            report_wrong(r, "order %s judges version %lld", text(id), (long long)now->judged);
+        *up = now->judged;
+    }
+    judge_effect(v, r, s, was, now);
+    bool moved = now->version != was->version;
+    if (now->best != now->version && (moved || now->best != was->best))
+        report_wrong(r, "order %s makes version %lld of %s the best, and %lld serves", text(id),
+                     (long long)now->best, model_names[model], (long long)now->version);
+}
+
+/* Every order is answered once, or is a letter because its model was not there yet. */
+static void judge_orders_given(const struct world_view *v, struct report *r, const int answered[],
+                               size_t *letters_due) {
+    struct list letters = committed(v, topic_name(MODELS_TRAINED_DLQ));
+    for (int i = 0; i < v->plan->sending_count; i++) {
+        const struct sending *s = &v->plan->sendings[i];
+        if (!s->order) continue;
+        const struct record *letter = letter_about(&letters, v->offsets[i]);
+        int times = 0;
+        for (int k = 0; k < v->plan->sending_count; k++)
+            if (v->plan->sendings[k].order && v->plan->sendings[k].id == s->id)
+                times += answered[k];
+        *letters_due += letter != NULL;
+        if (letter && (!bytes_is(record_header(letter, "dlq.reason"), "no-model") ||
+                       announced_before(v, model_names[s->model], v->offsets[i])))
+            report_wrong(r, "order-%d is refused: %s", s->id,
+                         text(record_header(letter, "dlq.text")));
+        if (!letter && times != 1) report_wrong(r, "order-%d has %d answers", s->id, times);
+    }
+}
+
+/* A judgement leaves the pin, and what is pinned, and the answers. */
+static void judge_kept(struct report *r, const struct deployed *was, const struct deployed *now) {
+    bool same = was->order_count == now->order_count;
+    for (size_t i = 0; same && i < now->order_count; i++)
+        same = bytes_equal(was->orders[i].id, now->orders[i].id);
+    if (!same || was->pinned != now->pinned || (was->pinned && was->version != now->version))
+        report_wrong(r, "the judgement of version %lld of %s changes what was ordered",
+                     (long long)now->judged, text(now->model));
+    if (was->version && was->version != now->version &&
+        (!now->before_count || now->before[0].version != was->version))
+        report_wrong(r, "version %lld of %s is not what served before", (long long)was->version,
+                     text(now->model));
+}
+
+static void judge_deployed(const struct world_view *v, struct report *r, const int64_t last[MODELS],
+                           size_t *letters_due) {
     struct list l = committed(v, topic_name(MODELS_DEPLOYED));
-    struct deployed before[MODELS] = {{.version = 0}};
-    int64_t judged[MODELS] = {0};
+    int64_t judged[MODELS] = {0}, up[MODELS] = {0};
+    struct deployed before[MODELS];
+    int answered[SENDINGS] = {0};
+    memset(before, 0, sizeof before);
     served_count = 0;
     for (size_t i = 0; i < l.n; i++) {
         struct deployed m;
@@ -448,18 +616,26 @@ static void judge_deployed(const struct world_view *v, struct report *r,
             return;
         }
         while (model < MODELS && !bytes_is(m.model, model_names[model])) model++;
-        if (model == MODELS || m.judged <= judged[model] || m.judged > last[model] ||
+        bool ordered =
+            model < MODELS && m.order_count && !orders_find(&before[model], m.orders[0].id);
+        if (model == MODELS || m.judged < judged[model] + !ordered || m.judged > last[model] ||
             m.version > m.judged) {
             report_wrong(r, "version %lld of %s is judged when %lld was", (long long)m.judged,
                          text(m.model), model < MODELS ? (long long)judged[model] : -1);
             return;
         }
         judged[model] = m.judged;
-        if (!m.version && !strstr(text(m.why), "has seen no image") &&
-            !strstr(text(m.why), "below the floor"))
-            report_wrong(r, "nothing serves of %s, and it is said: %s", text(m.model), text(m.why));
-        judge_judgement(r, &m, last_served(model));
-        judge_rule(r, &m, &before[model], &model_habits[model]);
+        if (ordered) {
+            judge_order(v, r, model, &before[model], &m, answered, &up[model]);
+        } else {
+            if (!m.version && !strstr(text(m.why), "has seen no image") &&
+                !strstr(text(m.why), "below the floor"))
+                report_wrong(r, "nothing serves of %s, and it is said: %s", text(m.model),
+                             text(m.why));
+            judge_judgement(r, &m, last_served(model));
+            judge_kept(r, &before[model], &m);
+            judge_rule(r, &m, &before[model], &model_habits[model]);
+        }
         before[model] = m;
         struct serving *now = &served[served_count++];
         *now = (struct serving){model, m.version, m.artifact, INT64_MAX};
@@ -468,6 +644,8 @@ static void judge_deployed(const struct world_view *v, struct report *r,
                 v->sights[k].offset == l.of[i].offset)
                 now->seen_ms = v->sights[k].time_ms;
     }
+    *letters_due = 0;
+    judge_orders_given(v, r, answered, letters_due);
     for (int k = 0; k < MODELS; k++)
         if (judged[k] != last[k])
             report_wrong(r, "%s: version %lld is the last, and %lld was judged", model_names[k],
@@ -573,17 +751,17 @@ static void judge_letter(const struct world_view *v, struct report *r, const str
                      text(partition), text(offset));
 }
 
+/* due: letters that are judged elsewhere. */
 static void judge_letters(const struct world_view *v, struct report *r, enum topic of,
-                          enum flaw poison) {
+                          enum flaw poison, size_t due) {
     struct list l = committed(v, topic_name(topic_dead_letters(of))),
                 sources = committed(v, topic_name(of));
-    size_t due = 0;
     for (size_t k = 0; k < l.n; k++) judge_letter(v, r, &l.of[k], &sources);
     for (int i = 0; i < v->plan->sending_count; i++) {
         const struct sending *s = &v->plan->sendings[i];
         bool bad = of == IMAGES && (s->flaw == BROKEN || s->flaw == BAD_LABEL || s->flaw == EMPTY);
         int found = 0;
-        if (s->request || !(bad || (poison && s->flaw == poison))) continue;
+        if (s->request || s->order || !(bad || (poison && s->flaw == poison))) continue;
         struct record sent = sending_record(s, &arena);
         due++;
         for (size_t k = 0; k < l.n; k++) {
@@ -696,6 +874,7 @@ static void print_topic(const struct world_view *v, const char *topic) {
 
 void judge(const struct world_view *v, struct report *r) {
     int64_t last[MODELS];
+    size_t ordered;
     arena_reset(&arena);
     if (v->tell)
         for (enum topic t = IMAGES_PREPARED; t < PREDICTIONS_REQUESTS; t++)
@@ -706,13 +885,13 @@ void judge(const struct world_view *v, struct report *r) {
     judge_batches(v, r);
     if (*r->what) return;
     judge_versions(v, r, last);
-    judge_deployed(v, r, last);
+    judge_deployed(v, r, last, &ordered);
     judge_answers(v, r);
-    judge_letters(v, r, IMAGES, POISON_PREPROCESS);
-    judge_letters(v, r, IMAGES_PREPARED, POISON_STORE);
-    judge_letters(v, r, IMAGES_STORED, POISON_BATCH);
-    judge_letters(v, r, BATCHES, GOOD);
-    judge_letters(v, r, MODELS_TRAINED, GOOD);
+    judge_letters(v, r, IMAGES, POISON_PREPROCESS, 0);
+    judge_letters(v, r, IMAGES_PREPARED, POISON_STORE, 0);
+    judge_letters(v, r, IMAGES_STORED, POISON_BATCH, 0);
+    judge_letters(v, r, BATCHES, GOOD, 0);
+    judge_letters(v, r, MODELS_TRAINED, GOOD, ordered);
     judge_deaths(v, r);
     judge_table(v, r);
 }

@@ -189,6 +189,7 @@ static void write_models(char path[64]) {
         const struct habits *h = &model_habits[k];
         fprintf(f, "%s\"%s\":{\"input.width\":%d,\"input.height\":%d,", k ? "," : "",
                 model_names[k], SIDE, SIDE);
+        fprintf(f, "\"network\":\"mlp\",\"augment\":\"none\",");
         fprintf(f, "\"batch.count\":%d,\"batch.age\":\"%dms\",", h->batch_count, h->batch_age_ms);
         if (h->keep_versions) fprintf(f, "\"keep.versions\":%d,", h->keep_versions);
         if (h->keep_images) fprintf(f, "\"keep.images\":%d,", h->keep_images);

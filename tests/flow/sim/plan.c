@@ -3,6 +3,7 @@
 #include "tests/flow/sim/sim.h"
 
 #include "lib/image/png.h"
+#include "proto/messages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,8 +71,8 @@ bool sending_is_former(const struct sending *s) {
 }
 
 bool sending_same_image(const struct sending *a, const struct sending *b) {
-    return a->request == b->request && a->model == b->model && a->id == b->id &&
-           a->elsewhere == b->elsewhere;
+    return !a->order && !b->order && a->request == b->request && a->model == b->model &&
+           a->id == b->id && a->elsewhere == b->elsewhere;
 }
 
 static bool known(const struct plan *p, const struct sending *s) {
@@ -84,7 +85,8 @@ static bool known(const struct plan *p, const struct sending *s) {
 static bool draw_again(struct dice *d, const struct plan *p, struct sending *s) {
     int of = p->hot && p->sending_count > 4 ? 4 : p->sending_count,
         same = (int)roll(d, (uint32_t)of + 1) - 1;
-    if (same < 0 || p->sendings[same].request || p->sendings[same].flaw) return false;
+    if (same < 0 || p->sendings[same].request || p->sendings[same].order || p->sendings[same].flaw)
+        return false;
     struct sending again = p->sendings[same];
     again.turn = s->turn;
     if (!roll(d, 4)) again.model = s->model;
@@ -107,6 +109,23 @@ static void draw_image(struct dice *d, struct plan *p, struct sending *s) {
         s->flaw = (enum flaw[]){POISON_PREPROCESS, POISON_STORE, POISON_BATCH}[roll(d, 3)];
     if (s->flaw == POISON_BATCH) s->label = 0;
     s->former = !s->flaw && !roll(d, 8);
+}
+
+/* Some come twice. */
+static void draw_order(struct dice *d, const struct plan *p, struct sending *s) {
+    const struct sending *again = &p->sendings[roll(d, (uint32_t)p->sending_count)];
+    if (again->order) {
+        int turn = s->turn;
+        *s = *again;
+        s->turn = turn;
+        return;
+    }
+    s->id = p->sending_count;
+    s->label = -1;
+    s->order = ORDER_ROLLBACK + (int)roll(d, ORDER_REMOVE - ORDER_ROLLBACK + 1);
+    s->version = (int)roll(d, 7);
+    if (!s->version && (s->order == ORDER_PROMOTE || s->order == ORDER_REMOVE)) s->version = 1;
+    s->pin = !roll(d, 4);
 }
 
 /* Too rare by chance: one of several workers stands still at a bad moment, while the others go on. */
@@ -152,7 +171,10 @@ void plan_draw(struct plan *p, uint64_t seed) {
                             .model = (int)roll(&d, (uint32_t)models)};
         if (p->sending_count > count / 2) s.turn += late;
         s.request = !roll(&d, p->sending_count > count / 2 ? 2 : 6);
-        if (s.request) {
+        if (p->sending_count > count / 3 && !roll(&d, 7)) {
+            s.request = false;
+            draw_order(&d, p, &s);
+        } else if (s.request) {
             s.id = s.pixels = p->sending_count;
             s.label = -1;
             if (!roll(&d, 10)) s.flaw = (enum flaw[]){BROKEN, EMPTY, NO_MODEL}[roll(&d, 3)];
@@ -178,6 +200,30 @@ const char *sending_label(int label) {
     return label < 0 ? NULL : names[label];
 }
 
+struct bytes sending_order(const struct sending *s, struct arena *a) {
+    return bytes_of(arena_printf(a, "order-%d", s->id));
+}
+
+static struct record order_record(const struct sending *s, struct arena *a) {
+    struct header *h = arena_alloc(a, sizeof *h);
+    struct buf json = {0};
+    struct order o = {.id = sending_order(s, a),
+                      .model = bytes_of(model_names[s->model]),
+                      .action = (enum order_action)s->order,
+                      .version = s->version,
+                      .pin = s->pin};
+    order_encode(&o, &json);
+    *h = (struct header){BYTES("ce_type"), BYTES(ORDER_TYPE)};
+    struct record r = {.topic = topic_name(MODELS_TRAINED),
+                       .key = o.model,
+                       .value = arena_copy(a, buf_bytes(&json)),
+                       .headers = h,
+                       .header_count = 1,
+                       .time_ms = -1};
+    buf_free(&json);
+    return r;
+}
+
 struct record sending_record(const struct sending *s, struct arena *a) {
     static const char *const roles[] = {[POISON_PREPROCESS] = "die-preprocess-",
                                         [POISON_STORE] = "die-store-",
@@ -188,6 +234,7 @@ struct record sending_record(const struct sending *s, struct arena *a) {
     struct err e = {0};
     uint8_t pixels[PIXELS];
     struct image im = {SIDE, SIDE, 1, pixels};
+    if (s->order) return order_record(s, a);
     sending_pixels(s, pixels);
     if (image_encode(&im, &file, &e)) abort();
     if (s->flaw == BROKEN) file.len -= 9 + (size_t)s->id % 20;
@@ -227,10 +274,17 @@ void plan_print(const struct plan *p) {
         struct arena a = {0};
         struct record r = sending_record(s, &a);
         printf("  turn %3d  %-7s %-5s %-20.*s pixels %3d  label %-4s %s%s%s\n", s->turn,
-               s->request ? "request" : "image", model_names[s->model], (int)r.key.len,
-               (const char *)r.key.data, s->pixels, s->label < 0 ? "none" : sending_label(s->label),
-               flaws[s->flaw], s->elsewhere ? "from elsewhere " : "",
+               s->order     ? "order"
+               : s->request ? "request"
+                            : "image",
+               model_names[s->model], (int)r.key.len, (const char *)r.key.data, s->pixels,
+               s->label < 0 ? "none" : sending_label(s->label), flaws[s->flaw],
+               s->elsewhere ? "from elsewhere " : "",
                sending_is_former(s) ? "known from before" : "");
+        if (s->order)
+            printf("             order-%d: %s %d%s\n", s->id,
+                   order_action_name((enum order_action)s->order), s->version,
+                   s->pin ? " and pin" : "");
         arena_free(&a);
     }
     for (int i = 0; i < p->blow_count; i++)

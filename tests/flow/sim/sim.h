@@ -85,6 +85,9 @@ struct sending {
     bool elsewhere;        /* from another source: another image, whatever its id */
     bool former;           /* the store has it, with other pixels, from a cluster that is no more */
     enum flaw flaw;
+    int order;   /* an enum order_action: an order to deploy, no image; `id` is its id */
+    int version; /* of the order; 0: none named */
+    bool pin;
 };
 
 struct blow {
@@ -115,6 +118,8 @@ void sending_pixels(const struct sending *s, uint8_t out[PIXELS]);
 const char *sending_label(int label);
 const char *sending_source(const struct sending *s);
 bool sending_is_former(const struct sending *s);
+/* An order's id; in the arena. */
+struct bytes sending_order(const struct sending *s, struct arena *a);
 /* Whether they are revisions of one image. */
 bool sending_same_image(const struct sending *a, const struct sending *b);
 
