@@ -698,7 +698,7 @@ static void a_report_counts_what_was_measured(void **state) {
     struct learner *l = learner_open(registry, images, 1);
     struct manifest m[] = {batch_of(0, 600, 4, true), {.model = {0}}};
     spec.smoothing = 0.4; /* far too unsure: there is something to calibrate */
-    mislabel = 1; /* there is something to take for something else */
+    mislabel = 1;         /* there is something to take for something else */
     m[1] = batch_of(5000, 200, 4, true);
     mislabel = 0;
     struct trained t = learn(l, &spec, m, 2);
