@@ -212,6 +212,7 @@ static void print_found(struct search *s, const struct trained *v, const char *w
 static void look_at(struct search *s, const struct trained *v) {
     if (begins_so(v->artifact, s->hash)) print_found(s, v, "artifact", v->artifact);
     if (begins_so(v->lineage, s->hash)) print_found(s, v, "lineage", v->lineage);
+    if (v->report.data && begins_so(v->report, s->hash)) print_found(s, v, "report", v->report);
     for (size_t i = 0; i < v->batch_count; i++)
         if (begins_so(v->batches[i], s->hash)) print_found(s, v, "batch", v->batches[i]);
 }
@@ -240,7 +241,7 @@ static int find(struct client *c, const void *options, char **operands, int n) {
     close_books(&k);
     if (e.kind) return client_fail(c, &e);
     if (!s.found)
-        client_say(c, "no version has an artifact, a lineage or a batch whose hash begins so");
+        client_say(c, "no version has an artifact, a lineage, a report or a batch whose hash begins so");
     return s.found ? CLIENT_DONE : CLIENT_FAILED;
 }
 
@@ -252,8 +253,8 @@ const struct command command_models_find = {
     .help = "A prediction names the artifact that gave it; this says which model and version that "
             "is, also when\n"
             "its weights are gone. HASH, or its first digits (6 at least), may be an artifact's, a "
-            "lineage's or a\n"
-            "batch's. Ends with 1 when no version has it.\n\n"
+            "lineage's, a\n"
+            "report's or a batch's. Ends with 1 when no version has it.\n\n"
             "  darkroom models find a11d04\n"
             "  darkroom results --json --limit 1 | jq -r .artifact | xargs darkroom models find",
     .least = 1,

@@ -697,7 +697,8 @@ static void a_report_counts_what_was_measured(void **state) {
     struct spec spec = small_spec();
     struct learner *l = learner_open(registry, images, 1);
     struct manifest m[] = {batch_of(0, 600, 4, true), {.model = {0}}};
-    mislabel = 1; /* there is something to take for something else */
+    spec.smoothing = 0.4; /* far too unsure: there is something to calibrate */
+    mislabel = 1;         /* there is something to take for something else */
     m[1] = batch_of(5000, 200, 4, true);
     mislabel = 0;
     struct trained t = learn(l, &spec, m, 2);
@@ -753,7 +754,7 @@ static void a_report_counts_what_was_measured(void **state) {
     assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, &rows, rows.count, NULL, &alive,
                                  &again, &err),
                      ERR_NONE);
-    assert_true(fabs(again.loss - t.evaluation.loss) > 1e-4); /* and without it others */
+    assert_true(t.temperature < 0.9 && again.loss > t.evaluation.loss + 0.01);
 
     /* It goes with the weights. */
     const int64_t spare[] = {1};
