@@ -543,8 +543,8 @@ static enum err_kind watch_join(struct kbus *b, struct err *e) {
         b->answers_ms = 0;
         return e->kind;
     }
-    if (!b->answers_ms || silent > 2 * (JOIN_ASK_MS + CALL_MS)) /* somebody had stopped us */
-        b->answers_ms = now;
+    /* Not asked in between: it was away, or somebody had stopped us. */
+    if (!b->answers_ms || silent > 2 * JOIN_ASK_MS) b->answers_ms = now;
     if (now - b->answers_ms < JOIN_MS) return ERR_NONE;
     return err_fatal(e,
                      "Kafka's group %.120s has not let us in for %d s, though the broker answers: "
@@ -824,6 +824,7 @@ static enum err_kind kafka_rewind(struct bus *base, struct err *e) {
     if (forgive(b, e)) return e->kind;
     forget(b);
     known_forget(&b->known);
+    b->answers_ms = 0;
     if (!b->started) return start(b, e);
     if (b->txns && txn_ready(b->txns, CALL_MS, e)) return e->kind;
     if (kafka_is_down(&b->link) && find_topic(b, e)) return e->kind;
