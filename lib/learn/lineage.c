@@ -34,6 +34,7 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
     json_put_text(&w, "weights", bytes_of(l->weights));
     json_put_text(&w, "momentum", bytes_of(l->momentum));
     json_put_int(&w, "steps", l->steps);
+    json_put_int(&w, "averaged", l->averaged);
     json_put_text(&w, "evaluation", bytes_of(l->evaluation));
     json_put_text(&w, "all", bytes_of(l->all));
     json_put_text(&w, "recipe", bytes_of(l->recipe));
@@ -111,6 +112,8 @@ static enum err_kind read_all(const struct json *o, struct lineage *l, struct er
     if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) ||
         get_name(o, "evaluation", l->evaluation, e) || get_count(o, "steps", true, &l->steps, e))
         return e->kind;
+    l->averaged = l->steps; /* in versions of long ago */
+    if (get_count(o, "averaged", false, &l->averaged, e)) return e->kind;
     const struct json *batches = json_member(o, "batches");
     if (!json_is_array(batches))
         return err_bad(e, REASON_BAD_MODEL_FILE, "batches must be an array");

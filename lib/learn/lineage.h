@@ -5,7 +5,7 @@
  *     { "schema": 1, "model", "version", "parent",
  *       "before":              artifact: the parent's lineage; "" for the first version
  *       "weights", "momentum": artifacts: the state that training goes on from
- *       "steps":               of the optimizer
+ *       "steps", "averaged":   of the optimizer; of them in the average
  *       "evaluation":          artifact: the rows that are held out, never trained on
  *       "all":                 artifact: every training row up to here, in some versions; else ""
  *       "recipe":              artifact: lib/learn/recipe; "" in versions of long ago, as "gone" is
@@ -36,7 +36,7 @@ struct lineage_batch {
 struct lineage {
     char before[HASH_HEX + 1], weights[HASH_HEX + 1], momentum[HASH_HEX + 1],
         evaluation[HASH_HEX + 1], all[HASH_HEX + 1], recipe[HASH_HEX + 1], gone[HASH_HEX + 1];
-    int64_t steps;
+    int64_t steps, averaged;
     struct lineage_batch *batches;
     size_t batch_count;
     int64_t *counts; /* in the order of the model's labels */

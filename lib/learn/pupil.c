@@ -124,6 +124,7 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
         p->fresh = mem_zeroed(labels, sizeof *p->fresh);
         for (size_t i = 0; i < labels && i < l.count_count; i++) p->counts[i] = l.counts[i];
         p->steps = l.steps;
+        p->averaged = l.averaged;
         p->version = head->version;
     }
     lineage_free(&l);
@@ -150,7 +151,7 @@ static enum err_kind begin_anew(struct pupil *p, const struct net_spec *wanted, 
     free(p->momentum);
     free(p->average);
     p->momentum = p->average = NULL;
-    p->steps = 0;
+    p->steps = p->averaged = 0;
     p->model.net = net_make(wanted, p->model.label_count, 1, e);
     return p->model.net ? ERR_NONE : e->kind;
 }
@@ -161,6 +162,7 @@ enum err_kind pupil_grow(struct pupil *p, const struct net_spec *wanted, bool *a
     if (*anew) return begin_anew(p, wanted, e);
     int before = net_classes(p->model.net);
     if (p->model.label_count == before) return ERR_NONE;
+    p->averaged = 0; /* what it was before it knew the label would hold it back for long */
     if (net_grow(p->model.net, p->model.label_count, (uint64_t)p->version + 1, e)) return e->kind;
     float *momentum = net_grow_array(p->model.net, before, p->momentum, NULL);
     float *average = net_grow_array(p->model.net, before, p->average, net_params(p->model.net));
@@ -178,6 +180,7 @@ struct trainer *pupil_trainer(struct pupil *p, const struct train_conf *conf, st
     memcpy(trainer_momentum(t), p->momentum, size);
     memcpy(trainer_average(t), p->average, size);
     trainer_set_steps(t, (uint64_t)p->steps);
+    trainer_set_averaged(t, (uint64_t)p->averaged);
     return t;
 }
 
@@ -207,6 +210,7 @@ void pupil_learned(struct pupil *p, struct trainer *t, const float *start) {
     p->momentum = memcpy(mem_resize(p->momentum, size), trainer_momentum(t), size);
     p->average = memcpy(mem_resize(p->average, size), trainer_average(t), size);
     p->steps = (int64_t)trainer_steps(t);
+    p->averaged = (int64_t)trainer_averaged(t);
 }
 
 /* ---- to the registry ---- */
@@ -241,6 +245,7 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
         return e->kind;
     memcpy(l->before, p->lineage, sizeof l->before);
     l->steps = p->steps;
+    l->averaged = p->averaged;
     for (int i = 0; i < p->model.label_count; i++) lineage_add_count(l, p->counts[i] + p->fresh[i]);
     lineage_encode(l, bytes_of(p->name), out->version, out->parent, &text);
     if (!registry_put_artifact(g, buf_bytes(&text), lineage, e)) {

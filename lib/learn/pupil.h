@@ -19,6 +19,7 @@ struct pupil {
     int64_t version;
     char lineage[HASH_HEX + 1]; /* artifact of this version; "" at version 0 */
     int64_t steps;              /* of the optimizer since the net was new */
+    int64_t averaged;           /* of them in the average, which begins anew with a new label */
     struct rows rows;           /* for training, in the order of their batches */
     struct rows held;           /* for evaluation */
     int64_t *counts,

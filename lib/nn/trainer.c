@@ -64,7 +64,7 @@ struct hand {
 struct trainer {
     struct net *net;
     struct train_conf conf;
-    uint64_t steps;
+    uint64_t steps, averaged;
     float *momentum, *second, *average, *gradient; /* (param_count); NULL when there is none */
     float *offset;                                 /* (classes) */
 
@@ -135,7 +135,7 @@ static void move_range(struct trainer *t, size_t from, size_t to) {
     float *w = t->net->params + from;
     optimizer_move(&t->conf, t->steps, w, t->momentum + from, t->second ? t->second + from : NULL,
                    t->gradient + from, to - from);
-    if (t->average) optimizer_average(&t->conf, t->steps, t->average + from, w, to - from);
+    if (t->average) optimizer_average(&t->conf, t->averaged, t->average + from, w, to - from);
 }
 
 static void params_part(struct hand *h) {
@@ -198,6 +198,7 @@ static float run(struct trainer *t, const uint8_t *x, const int *label, int n, b
 float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n) {
     float loss = run(t, x, label, n, true);
     t->steps++;
+    t->averaged++;
     return loss;
 }
 
@@ -309,4 +310,10 @@ uint64_t trainer_steps(const struct trainer *t) {
 }
 void trainer_set_steps(struct trainer *t, uint64_t steps) {
     t->steps = steps;
+}
+uint64_t trainer_averaged(const struct trainer *t) {
+    return t->averaged;
+}
+void trainer_set_averaged(struct trainer *t, uint64_t steps) {
+    t->averaged = steps;
 }

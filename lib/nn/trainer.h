@@ -15,7 +15,7 @@
  *       m' = m / (1 - momentum^t), s' = s / (1 - second^t)
  * and after either:
  *   average <- d average + (1 - d) w
- *       d = min(conf.average, (1 + steps) / (10 + steps)), so that the start is soon forgotten
+ *       d = min(conf.average, (1 + averaged) / (10 + averaged)), so that the start is soon forgotten
  */
 #ifndef DARKROOM_NN_TRAINER_H
 #define DARKROOM_NN_TRAINER_H
@@ -60,6 +60,9 @@ float *trainer_second(struct trainer *t);   /* s; NULL with OPTIMIZER_SGD */
 float *trainer_average(struct trainer *t);  /* the net's own parameters when conf.average is 0 */
 uint64_t trainer_steps(const struct trainer *t);
 void trainer_set_steps(struct trainer *t, uint64_t steps);
+/* Steps that are in the average. */
+uint64_t trainer_averaged(const struct trainer *t);
+void trainer_set_averaged(struct trainer *t, uint64_t steps);
 
 /* The gradient of the mean loss (no weight decay) into `gradient` (param_count), and the loss;
    changes nothing else. For checks. */

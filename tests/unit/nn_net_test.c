@@ -574,6 +574,7 @@ static void test_resume(void **state) {
     memcpy(trainer_momentum(then), trainer_momentum(first), size);
     memcpy(trainer_average(then), trainer_average(first), size);
     trainer_set_steps(then, trainer_steps(first));
+    trainer_set_averaged(then, trainer_steps(first));
     trainer_free(first);
     for (int i = 0; i < 5; i++) trainer_step(then, x, label, 8);
     assert_memory_equal(net_params(net), net_params(other), size);
