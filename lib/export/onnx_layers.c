@@ -94,7 +94,7 @@ static const char *channels_first(struct walk *w, struct value *v) {
 
 static const char *flat(struct walk *w, struct value *v) {
     if (v->as[FLAT]) return v->as[FLAT];
-    const char *from = v->as[v->order];
+    const char *from = v->as[v->order == PIXELS ? PIXELS : CHANNELS_FIRST];
     if (v->order == CHANNELS_FIRST && turns(v))
         from = add_transpose(w, from, "channels_last", (const int64_t[]){0, 2, 3, 1});
     return v->as[FLAT] = add_flatten(w, from, arena_printf(w->arena, "%s_flat", from));
