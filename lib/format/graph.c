@@ -101,29 +101,41 @@ void graph_output(struct graph *g, const char *name, enum graph_type type, const
     g->graph.n_output = 1;
 }
 
-/* Floats in memory are little-endian on every machine that this is built for; proto says so. */
+/* Numbers in memory are little-endian on every machine that this is built for; proto says so. */
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "raw_data must be little-endian"
 #endif
 
-void graph_weights(struct graph *g, const char *name, const int64_t *shape, int rank,
-                   const float *data) {
+/* Borrows data, size bytes an item. */
+static void add_constant(struct graph *g, const char *name, enum graph_type type,
+                         const int64_t *shape, int rank, const void *data, size_t size) {
     Tensor *t = NEW(g, Tensor, DARKROOM__ONNX__TENSOR__INIT);
-    size_t count = 1;
     t->name = text_of(g, name);
-    t->data_type = GRAPH_FLOAT;
+    t->data_type = (int32_t)type;
     t->n_dims = (size_t)rank;
     t->dims = arena_alloc(&g->arena, (size_t)rank * sizeof *t->dims);
-    for (int i = 0; i < rank; i++) count *= (size_t)(t->dims[i] = shape[i]);
-    t->raw_data.len = count * sizeof *data;
+    for (int i = 0; i < rank; i++) size *= (size_t)(t->dims[i] = shape[i]);
+    t->raw_data.len = size;
     t->raw_data.data = (uint8_t *)(uintptr_t)data; /* only read */
     g->graph.initializer = append(g->graph.initializer, &g->graph.n_initializer, t);
 }
 
+static void *copy_of(struct graph *g, const void *data, size_t size) {
+    return memcpy(arena_alloc(&g->arena, size), data, size);
+}
+
+void graph_weights(struct graph *g, const char *name, const int64_t *shape, int rank,
+                   const float *data) {
+    add_constant(g, name, GRAPH_FLOAT, shape, rank, data, sizeof *data);
+}
+
 void graph_float(struct graph *g, const char *name, float value) {
-    float *copy = arena_alloc(&g->arena, sizeof *copy);
-    *copy = value;
-    graph_weights(g, name, NULL, 0, copy);
+    graph_weights(g, name, NULL, 0, copy_of(g, &value, sizeof value));
+}
+
+void graph_ints(struct graph *g, const char *name, const int64_t *list, int n) {
+    const int64_t *copy = copy_of(g, list, (size_t)n * sizeof *list);
+    add_constant(g, name, GRAPH_INT64, (const int64_t[]){n}, 1, copy, sizeof *copy);
 }
 
 void graph_node(struct graph *g, const char *op, const char *output, const char *const input[3]) {
@@ -150,10 +162,14 @@ void graph_attribute(struct graph *g, const char *name, int64_t value) {
     add_attribute(g, name, 2)->i = value;
 }
 
+void graph_attribute_float(struct graph *g, const char *name, float value) {
+    add_attribute(g, name, 1)->f = value;
+}
+
 void graph_attribute_list(struct graph *g, const char *name, const int64_t *list, size_t n) {
     Attribute *a = add_attribute(g, name, 7);
     a->n_ints = n;
-    a->ints = memcpy(arena_alloc(&g->arena, n * sizeof *list), list, n * sizeof *list);
+    a->ints = copy_of(g, list, n * sizeof *list);
 }
 
 void graph_about(struct graph *g, int64_t version, const char *what) {

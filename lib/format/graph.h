@@ -26,12 +26,14 @@ void graph_output(struct graph *g, const char *name, enum graph_type type, const
 /* A constant, row-major. graph_weights borrows its data until graph_pack. */
 void graph_weights(struct graph *g, const char *name, const int64_t *shape, int rank,
                    const float *data);
-void graph_float(struct graph *g, const char *name, float value); /* rank 0 */
+void graph_float(struct graph *g, const char *name, float value);               /* rank 0 */
+void graph_ints(struct graph *g, const char *name, const int64_t *list, int n); /* rank 1 */
 
 /* op is ONNX's word; input is up to three names, NULL where there are fewer. Attributes belong to
    the node added last. */
 void graph_node(struct graph *g, const char *op, const char *output, const char *const input[3]);
 void graph_attribute(struct graph *g, const char *name, int64_t value);
+void graph_attribute_float(struct graph *g, const char *name, float value);
 void graph_attribute_list(struct graph *g, const char *name, const int64_t *list, size_t n);
 
 /* About the whole model, for whoever opens it. */

@@ -42,7 +42,7 @@ class Nets(unittest.TestCase):
         cls.folder = pathlib.Path(folder.name)
         subprocess.run([str(live.BUILD / "export_nets"), folder.name], check=True, timeout=60)
         cls.names = sorted(path.stem for path in cls.folder.glob("*.onnx"))
-        assert len(cls.names) >= 8, cls.names
+        assert len(cls.names) >= 25, cls.names
 
     def path(self, name, ending):
         return self.folder / f"{name}.{ending}"
@@ -91,6 +91,14 @@ class Nets(unittest.TestCase):
         self.assertEqual("logits", divided.input[0])
         plain = [node.op_type for node in onnx.load(self.path("conv", "onnx")).graph.node]
         self.assertNotIn("Div", plain)
+
+    def test_turned_once(self):
+        """An image is put channels first once, and turned back only where it is concatenated."""
+        for name, turns in (("dense_colour", 0), ("conv", 1), ("resnet_small", 1), ("add_input", 1), ("wide_and_deep", 0),
+                            ("wide_beside_deep", 2), ("concat_convs", 3), ("concat_itself", 2)):
+            with self.subTest(name):
+                kinds = [node.op_type for node in onnx.load(self.path(name, "onnx")).graph.node]
+                self.assertEqual(turns, kinds.count("Transpose"))
 
     def test_json_is_the_safetensors(self):
         for name in self.names:
