@@ -7,9 +7,10 @@
  *                             model's spec has it, resized, transparency laid over `alpha`
  *     output  probabilities   float (N, classes), in the order of the labels; rows sum to 1
  *
- * Normalisation, temperature and softmax are in the graph. metadata_props has darkroom.model,
- * .version, .artifact (SHA-256 of the safetensors file), .labels (JSON), .height, .width,
- * .channels, .alpha, .mean, .scale (JSON: (byte / 255 - mean[c]) * scale[c]) and .temperature.
+ * Every kind of layer has its form; normalisation, temperature and softmax are in the graph.
+ * metadata_props has darkroom.model, .version, .artifact (SHA-256 of the safetensors file), .labels
+ * (JSON), .height, .width, .channels, .alpha, .mean, .scale (JSON: (byte / 255 - mean[c]) *
+ * scale[c]) and .temperature.
  *
  * JSON: one object for people and scripts: model, version, artifact, net (size of the input, layers),
  * alpha, norm, temperature, labels, notes, and tensors as arrays in arrays; every float is the
