@@ -2,7 +2,9 @@
  * wide: one source, several machine codes. A function marked WIDE is compiled for the vector units
  * of newer x86-64 processors too, and the right one is chosen when the program is loaded. arm64 has
  * one vector unit for all. WIDE functions are static, since clang 14 cannot call one from another
- * file. The thread sanitizer cannot live with the choosing, so it goes without.
+ * file. The thread sanitizer cannot live with the choosing, so it goes without; so does the address
+ * sanitizer with gcc before 14, which stores wide vectors to places on its stack that are not
+ * aligned (its bug 110027).
  */
 #ifndef DARKROOM_NN_WIDE_H
 #define DARKROOM_NN_WIDE_H
@@ -13,7 +15,7 @@
 #if __has_feature(thread_sanitizer)
 #define WIDE_SANITIZED
 #endif
-#elif defined(__SANITIZE_THREAD__)
+#elif defined(__SANITIZE_THREAD__) || (defined(__SANITIZE_ADDRESS__) && __GNUC__ < 14)
 #define WIDE_SANITIZED
 #endif
 
