@@ -22,15 +22,24 @@ class Hang(StressTest):
         producer.init_transactions(30)
         return producer
 
+    def ends(self, topic, isolation):
+        """Partition -> its end for such a reader; asked again while the broker, just up, knows less than the client."""
+        def ask():
+            places = live.partitions_of(self.fleet.admin, self.fleet.topic(topic))
+            answer = self.fleet.admin.list_offsets({place: confluent_kafka.admin.OffsetSpec.latest() for place in places},
+                                                   isolation_level=isolation, request_timeout=10)
+            try:
+                return {place.partition: future.result().offset for place, future in answer.items()}
+            except confluent_kafka.KafkaException as error:
+                if not error.args[0].retriable() and error.args[0].code() != confluent_kafka.KafkaError.UNKNOWN_LEADER_EPOCH:
+                    raise
+        return live.wait_for("the ends of the partitions", 30, ask, 0.5)
+
     def open_in(self, topic):
         """Partitions where readers have to stop before the end."""
-        level, kinds = confluent_kafka.IsolationLevel, {}
-        for isolation in (level.READ_COMMITTED, level.READ_UNCOMMITTED):
-            answer = self.fleet.admin.list_offsets(
-                {place: confluent_kafka.admin.OffsetSpec.latest() for place in live.partitions_of(self.fleet.admin, self.fleet.topic(topic))},
-                isolation_level=isolation, request_timeout=10)
-            kinds[isolation] = {place.partition: future.result().offset for place, future in answer.items()}
-        return {p for p, stable in kinds[level.READ_COMMITTED].items() if stable < kinds[level.READ_UNCOMMITTED][p]}
+        level = confluent_kafka.IsolationLevel
+        stable, last = self.ends(topic, level.READ_COMMITTED), self.ends(topic, level.READ_UNCOMMITTED)
+        return {p for p in stable if stable[p] < last[p]}
 
     def leave_open(self, producers, group, topic, positions):
         """A record for each of the topic's partitions from one producer, and positions from each, in a transaction of
