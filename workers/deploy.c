@@ -47,51 +47,28 @@ static enum err_kind on_update(void *state, const struct record *r, struct err *
     return champions_update(&((struct deploy *)state)->champions, r, e);
 }
 
-/* What this hand-over says of models that it says something of; the rest is in the champions. */
-struct said {
-    struct deployed *list; /* one for every record that may come */
-    size_t count;
-};
-
-static enum err_kind find(struct deploy *d, const struct said *said, struct bytes model,
-                          struct arena *a, struct deployed *last, struct err *e) {
-    for (size_t i = said->count; i-- > 0;)
-        if (bytes_equal(said->list[i].model, model)) {
-            *last = said->list[i];
-            return ERR_NONE;
-        }
-    return champions_find(&d->champions, model, a, last, e);
-}
-
-/* r: the message that the verdict is on. */
-static enum err_kind announce(const struct deployed *now, const struct trained *m,
-                              const struct record *r, struct out *out, struct err *e) {
+/* What serves now; r: the message that it follows from. */
+static enum err_kind announce(struct deploy *d, const struct deployed *now, struct bytes id,
+                              int64_t time_ms, const struct record *r, struct out *out,
+                              struct err *e) {
     struct buf json = {0};
     deployed_encode(now, &json);
-    struct event ev = {.id = m->artifact,
-                       .source = BYTES("darkroom/deploy"),
-                       .model = m->model,
-                       .time_ms = now->time_ms};
-    if (!out_event(out, MODELS_DEPLOYED, m->model, buf_bytes(&json), &ev, r, e)) {
-        stage_count(out, now->promoted ? "promoted" : "rejected", 1);
-        log_info("model %.*s: %s: %.*s", (int)m->model.len, (const char *)m->model.data,
-                 now->promoted ? "promoted" : "not promoted", (int)now->why.len,
-                 (const char *)now->why.data);
-    }
+    struct event ev = {
+        .id = id, .source = BYTES("darkroom/deploy"), .model = now->model, .time_ms = time_ms};
+    if (!out_event(out, MODELS_DEPLOYED, now->model, buf_bytes(&json), &ev, r, e))
+        champions_say(&d->champions, now);
     buf_free(&json);
     return e->kind;
 }
 
 static enum err_kind judge(struct deploy *d, const struct record *r, const struct trained *m,
-                           struct said *said, struct out *out, struct err *e) {
+                           struct out *out, struct err *e) {
     struct arena *a = out_arena(out);
     struct registry *registry = d->tables.registry;
     const struct spec *spec = specs_of(d->tables.specs, m->model);
     struct deployed was, now, committed;
     struct alive alive = out_alive(out);
-    if (champions_find(&d->champions, m->model, a, &committed, e) ||
-        find(d, said, m->model, a, &was, e))
-        return e->kind;
+    if (champions_find(&d->champions, m->model, a, &was, &committed, e)) return e->kind;
     /* Judged already. A number that is not higher but whose training began after that judgement is
        of a registry that lost versions. This compares a trainer's clock with a deploy worker's. */
     if (m->version <= was.judged && m->time_ms <= was.time_ms) {
@@ -106,26 +83,19 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
         return e->kind;
     now.time_ms = clock_now_ms();
     orders_keep(&was, &now, a);
-    /* Before the commit: neither what others still see serve, or be the best, nor what will is touched.
-       The next best is one of these, and what is pinned serves. */
-    const int64_t back = now.before_count ? now.before[0].version : 0;
-    const int64_t spare[] = {now.version, was.version, committed.version,
-                             back,        was.best,    committed.best};
-    if (registry_prune(registry, m->model, now.judged - spec->keep_versions, spare,
-                       sizeof spare / sizeof *spare, r, e))
-        return e->kind;
-    said->list[said->count++] = now;
-    return announce(&now, m, r, out, e);
+    if (orders_prune(registry, r, spec->keep_versions, &was, &committed, &now, e)) return e->kind;
+    stage_count(out, now.promoted ? "promoted" : "rejected", 1);
+    log_info("model %.*s: %s: %.*s", (int)m->model.len, (const char *)m->model.data,
+             now.promoted ? "promoted" : "not promoted", (int)now.why.len,
+             (const char *)now.why.data);
+    return announce(d, &now, m->artifact, now.time_ms, r, out, e);
 }
 
 static enum err_kind carry_out(struct deploy *d, const struct record *r, const struct order *o,
-                               struct said *said, struct out *out, struct err *e) {
+                               struct out *out, struct err *e) {
     struct arena *a = out_arena(out);
     struct deployed was, now, committed;
-    struct buf json = {0};
-    if (champions_find(&d->champions, o->model, a, &committed, e) ||
-        find(d, said, o->model, a, &was, e))
-        return e->kind;
+    if (champions_find(&d->champions, o->model, a, &was, &committed, e)) return e->kind;
     if (orders_find(&was, o->id)) {
         stage_count(out, "passed_over", 1);
         return ERR_NONE;
@@ -133,28 +103,18 @@ static enum err_kind carry_out(struct deploy *d, const struct record *r, const s
     if (orders_carry_out(d->tables.registry, o, r, &was, &committed, clock_now_ms(), a, &now, e))
         return e->kind;
     const struct order_answer *answer = &now.orders[0];
-    struct event ev = {.id = o->id,
-                       .source = BYTES("darkroom/deploy"),
-                       .model = o->model,
-                       .time_ms = answer->time_ms};
-    deployed_encode(&now, &json);
-    if (!out_event(out, MODELS_DEPLOYED, o->model, buf_bytes(&json), &ev, r, e)) {
-        said->list[said->count++] = now;
-        stage_count(out, answer->done ? "orders" : "orders_refused", 1);
-        log_info("model %.*s: order %.*s, %s: %s%.*s", (int)o->model.len,
-                 (const char *)o->model.data, (int)o->id.len, (const char *)o->id.data,
-                 order_action_name(o->action),
-                 answer->done ? "" : "refused: ", (int)answer->text.len,
-                 (const char *)answer->text.data);
-    }
-    buf_free(&json);
-    return e->kind;
+    stage_count(out, answer->done ? "orders" : "orders_refused", 1);
+    log_info("model %.*s: order %.*s, %s: %s%.*s", (int)o->model.len, (const char *)o->model.data,
+             (int)o->id.len, (const char *)o->id.data, order_action_name(o->action),
+             answer->done ? "" : "refused: ", (int)answer->text.len,
+             (const char *)answer->text.data);
+    return announce(d, &now, o->id, answer->time_ms, r, out, e);
 }
 
 /* The versions between two orders, from the newest back: one that cannot be judged leaves the turn
    to the one before it. */
 static enum err_kind judge_newest(struct deploy *d, const struct record *in, struct trained *list,
-                                  size_t n, struct said *said, struct out *out, struct err *e) {
+                                  size_t n, struct out *out, struct err *e) {
     for (size_t i = n; i-- > 0;) {
         bool newest = true;
         for (size_t k = i + 1; k < n && newest; k++)
@@ -162,7 +122,7 @@ static enum err_kind judge_newest(struct deploy *d, const struct record *in, str
         if (!list[i].version) continue;
         if (!newest) {
             stage_count(out, "passed_over", 1);
-        } else if (judge(d, &in[i], &list[i], said, out, e) == ERR_BAD) {
+        } else if (judge(d, &in[i], &list[i], out, e) == ERR_BAD) {
             out_dead_letter(out, &in[i], e);
             list[i].version = 0;
         } else if (e->kind) {
@@ -172,26 +132,18 @@ static enum err_kind judge_newest(struct deploy *d, const struct record *in, str
     return ERR_NONE;
 }
 
-/* In another partition than the model's versions an order would have no place among them. */
-static enum err_kind read_order(const struct record *r, struct arena *a, struct order *o,
-                                struct err *e) {
-    if (order_decode(r->value, a, o, e)) return e->kind;
-    if (bytes_equal(r->key, o->model)) return ERR_NONE;
-    return err_bad(e, REASON_BAD_MESSAGE, "order: the record's key must be the model");
-}
-
 static enum err_kind handle(void *state, const struct record *in, size_t n, struct out *out,
                             struct err *e) {
     struct deploy *d = state;
     struct arena *a = out_arena(out);
     struct trained *list = arena_alloc(a, n * sizeof *list);
     struct order *orders = arena_alloc(a, n * sizeof *orders); /* those that are none: {0} */
-    struct said said = {arena_alloc(a, n * sizeof *said.list), 0};
+    champions_forget(&d->champions);
     for (size_t i = 0; i < n; i++) {
         bool is_order = bytes_is(record_header(&in[i], "ce_type"), ORDER_TYPE);
         list[i] = (struct trained){0}; /* version 0: refused, or an order; no message has it */
         orders[i] = (struct order){0};
-        if (is_order ? read_order(&in[i], a, &orders[i], e)
+        if (is_order ? orders_read(&in[i], a, &orders[i], e)
                      : trained_decode(in[i].value, a, &list[i], e)) {
             out_dead_letter(out, &in[i], e);
             list[i] = (struct trained){0};
@@ -200,9 +152,9 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     }
     for (size_t from = 0, to = 0; from < n; from = ++to) {
         while (to < n && !orders[to].id.data) to++;
-        if (judge_newest(d, in + from, list + from, to - from, &said, out, e)) return e->kind;
+        if (judge_newest(d, in + from, list + from, to - from, out, e)) return e->kind;
         if (to == n) break;
-        if (carry_out(d, &in[to], &orders[to], &said, out, e) == ERR_BAD)
+        if (carry_out(d, &in[to], &orders[to], out, e) == ERR_BAD)
             out_dead_letter(out, &in[to], e);
         else if (e->kind)
             return e->kind;

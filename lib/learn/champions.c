@@ -37,18 +37,31 @@ enum err_kind champions_update(struct champions *c, const struct record *r, stru
 }
 
 enum err_kind champions_find(const struct champions *c, struct bytes model, struct arena *a,
-                             struct deployed *last, struct err *e) {
-    *last = (struct deployed){0};
+                             struct deployed *last, struct deployed *committed, struct err *e) {
+    *last = *committed = (struct deployed){0};
     if (!event_model_is_valid(model))
         return err_bad(e, REASON_BAD_MODEL, "the message names no model");
     const struct champion *of = find(c, model);
-    if (!of || !of->message.len) return ERR_NONE;
-    if (deployed_decode(buf_bytes(&of->message), a, last, e)) return err_in(e, "models.deployed");
+    if (of && of->message.len && deployed_decode(buf_bytes(&of->message), a, committed, e))
+        return err_in(e, "models.deployed");
+    *last = *committed;
+    for (size_t i = 0; i < c->said_count; i++)
+        if (bytes_equal(c->said[i].model, model)) *last = c->said[i];
     return ERR_NONE;
+}
+
+void champions_say(struct champions *c, const struct deployed *m) {
+    c->said = mem_resize(c->said, (c->said_count + 1) * sizeof *c->said);
+    c->said[c->said_count++] = *m;
+}
+
+void champions_forget(struct champions *c) {
+    c->said_count = 0;
 }
 
 void champions_free(struct champions *c) {
     for (size_t i = 0; i < c->count; i++) buf_free(&c->list[i].message);
     free(c->list);
+    free(c->said);
     *c = (struct champions){0};
 }

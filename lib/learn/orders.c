@@ -268,3 +268,19 @@ enum err_kind orders_carry_out(struct registry *g, const struct order *o, const 
     if (!e->kind) put_answer(&w);
     return e->kind;
 }
+
+enum err_kind orders_read(const struct record *r, struct arena *a, struct order *o, struct err *e) {
+    if (order_decode(r->value, a, o, e)) return e->kind;
+    if (bytes_equal(r->key, o->model)) return ERR_NONE;
+    return err_bad(e, REASON_BAD_MESSAGE, "order: the record's key must be the model");
+}
+
+enum err_kind orders_prune(struct registry *g, const struct record *r, int64_t keep_versions,
+                           const struct deployed *was, const struct deployed *committed,
+                           const struct deployed *now, struct err *e) {
+    const int64_t back = now->before_count ? now->before[0].version : 0;
+    const int64_t spare[] = {now->version, was->version, committed->version,
+                             back,         was->best,    committed->best};
+    return registry_prune(g, now->model, now->judged - keep_versions, spare,
+                          sizeof spare / sizeof *spare, r, e);
+}

@@ -25,6 +25,11 @@
 #include "lib/base/record.h"
 #include "lib/learn/registry.h"
 
+/* The order in a record. ERR_BAD (bad-message): it cannot be read, or its key is not the model: in
+   another partition than the model's versions it would have no place among them. */
+enum err_kind orders_read(const struct record *r, struct arena *a, struct order *o,
+                          struct err *e) MUST_CHECK;
+
 /* The answer that the message has to an order of this id; NULL: none. */
 const struct order_answer *orders_find(const struct deployed *d, struct bytes id);
 
@@ -39,6 +44,15 @@ enum err_kind orders_carry_out(struct registry *g, const struct order *o, const 
                                const struct deployed *was, const struct deployed *committed,
                                int64_t now_ms, struct arena *a, struct deployed *out,
                                struct err *e) MUST_CHECK;
+
+/*
+ * Removes what the spec does not keep any more, behind the judgement of record r and before its
+ * commit: neither what others still see serve, or be the best, nor what will, nor what a rollback
+ * leads to. The next best is one of these, and what is pinned serves.
+ */
+enum err_kind orders_prune(struct registry *g, const struct record *r, int64_t keep_versions,
+                           const struct deployed *was, const struct deployed *committed,
+                           const struct deployed *now, struct err *e) MUST_CHECK;
 
 /* Gives a judgement what it leaves as it was. A pinned version whose place was taken all the same,
    because its weights are gone, is pinned no more. */
