@@ -33,10 +33,27 @@ static void try_rows(struct bytes data) {
     rows_free(&again);
 }
 
+/* Places come back as they were packed; a content says its revision. */
+static void try_places(struct bytes data) {
+    enum { ROWS = 300 };
+    unsigned char gone[ROWS] = {0}, again[ROWS] = {0};
+    struct err e = {0};
+    struct buf packed = {0};
+    enum err_kind kind = places_unpack(data, gone, ROWS, &e);
+    holds_of_error(kind, &e);
+    places_pack(gone, ROWS, &packed);
+    HOLDS(!places_unpack(buf_bytes(&packed), again, ROWS, &e));
+    HOLDS(!memcmp(gone, again, ROWS));
+    buf_free(&packed);
+    struct content c = content_of((int64_t)data.len, data, data);
+    HOLDS(content_revision(&c) == (int64_t)data.len);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct lineage l, back;
     struct err e = {0};
     try_rows((struct bytes){data, size});
+    try_places((struct bytes){data, size});
     enum err_kind kind = lineage_decode((struct bytes){data, size}, &l, &e);
     holds_of_error(kind, &e);
     if (!kind) {

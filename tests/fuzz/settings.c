@@ -54,6 +54,18 @@ static enum err_kind take(void *ctx, const char *property, const char *value, st
     return value[0] == 'x' ? err_fatal(e, "%s is refused", property) : ERR_NONE;
 }
 
+/* What a value is told as is taken as the same value. */
+static void holds_of_text(const struct conf *c) {
+    for (const struct setting *s = table; s->name; s++) {
+        struct conf again = *c;
+        struct err e = {0};
+        char text[64];
+        settings_get(s, c, text, sizeof text);
+        if (s->type == SETTING_TEXT || s->type == SETTING_SECRET) continue;
+        HOLDS(!settings_put(s, &again, text, s->name, &e) && !memcmp(&again, c, sizeof again));
+    }
+}
+
 static void holds_of_conf(const struct conf *c, int argc, int operand, bool help) {
     HOLDS(help || (operand >= 1 && operand <= argc));
     HOLDS(c->text && c->choice >= 0 && c->choice < 3);
@@ -91,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (kind)
         HOLDS(e.text[0]);
     else
-        holds_of_conf(&c, argc, operand, help);
+        holds_of_conf(&c, argc, operand, help), holds_of_text(&c);
     err_clear(&e);
     (void)!settings_properties("DARKROOM_KAFKA_", take, NULL, &e);
     static bool shown;

@@ -22,6 +22,9 @@ static void holds_of_spec(const struct spec *s) {
     HOLDS(s->channels == 1 || s->channels == 3);
     HOLDS(s->keep_age_ms >= 0);
     struct net_spec net;
+    struct augment how = spec_augment(s);
+    HOLDS(how.rotate >= 0 && how.scale >= 0 && how.shear >= 0 && how.shift >= 0);
+    HOLDS(how.elastic >= 0 && how.flip >= 0 && how.flip <= 1 && how.crop >= 0 && how.color >= 0);
     HOLDS(s->alpha >= 0 && s->alpha <= 1 && !spec_net(s, &net, &(struct err){0}));
 }
 
