@@ -195,6 +195,8 @@ static void remove_weights(struct work *w, struct err *e) {
             "version %lld is the newest, which the next one grows from: it is not removed", n);
     else if (v.version > w->was->judged)
         SAY(w, false, "version %lld is not judged yet: it is not removed", n);
+    else if (v.version > w->committed->judged) /* if the judgement must be repeated it needs them */
+        SAY(w, false, "version %lld has been judged this moment: order it again", n);
     else if (registry_drop(w->registry, w->order->model, v.version, w->record, &removed, e))
         return;
     else if (removed)
