@@ -5,6 +5,7 @@ is counted is counted by an independent client, not by the programs under test.
 
 import atexit
 import collections
+import fcntl
 import itertools
 import json
 import os
@@ -81,11 +82,28 @@ def wait_for(what, seconds, ask, pause=0.1):
         time.sleep(pause)
 
 
-PORTS = itertools.cycle(range(22000 + os.getpid() % 60 * 100, 22100 + os.getpid() % 60 * 100))  # 28000 on: chaos
+def own_ports():
+    """A hundred ports below those that the system gives to clients, and below those of chaos, which are this process'
+    alone while it lives: a lock says so."""
+    for k in range(60):
+        segment = (os.getpid() + k) % 60
+        try:
+            lock = open(pathlib.Path(tempfile.gettempdir()) / f"darkroom-test-ports-{segment}", "w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        return lock, itertools.cycle(range(22000 + segment * 100, 22100 + segment * 100))
+    raise Failed("sixty processes of tests have all the ports")
+
+
+PORTS_LOCK, PORTS = None, None
 
 
 def free_port():
-    """Below the ports that the system gives to clients, a hundred for each process: nobody takes it before its server."""
+    """Nobody takes it before its server."""
+    global PORTS_LOCK, PORTS
+    if not PORTS:
+        PORTS_LOCK, PORTS = own_ports()
     for port in itertools.islice(PORTS, 100):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
