@@ -6,6 +6,7 @@
 #include "lib/client/client.h"
 #include "lib/client/show.h"
 #include "lib/learn/exam.h"
+#include "lib/learn/artifacts.h"
 #include "lib/learn/judge.h"
 #include "lib/learn/verdict.h"
 
@@ -63,7 +64,7 @@ static enum err_kind open_both(const struct client *c, struct bytes model, const
         struct side *s = &b->sides[i];
         if (registry_version(b->registry, model, version[i], &b->arena, &s->version, e))
             return e->kind;
-        if (judge_load(b->registry, s->version.artifact, &s->model, e))
+        if (artifact_model(b->registry, s->version.artifact, &s->model, e))
             return err_in(e, "version %lld, whose weights may be kept no longer",
                           (long long)version[i]);
         s->each = mem_zeroed((size_t)s->model.label_count + 1, sizeof *s->each);
@@ -87,7 +88,7 @@ static enum err_kind examine(struct both *b, struct bytes model, struct err *e) 
     struct exam x = {.count = 2};
     int newer = b->sides[1].version.version > b->sides[0].version.version;
     for (int i = 0; i < 2; i++) x.sitters[i].model = &b->sides[i].model;
-    if (!judge_held_out(b->registry, &b->sides[newer].version, &rows, e) &&
+    if (!artifact_held_out(b->registry, &b->sides[newer].version, &rows, e) &&
         !exam_hold(&x, b->images, model, &rows, rows.count, NULL, &alive, e)) {
         for (int i = 0; i < 2; i++) exam_metrics(&x, i, &b->sides[i].metrics, b->sides[i].each);
         b->duel = exam_duel(&x, 0, 1);

@@ -2,7 +2,7 @@
  * models lineage, find: from a version back to the batches that it learned from, and from a hash to the
  * version. Both ask the registry alone.
  */
-#include "lib/learn/lineage.h"
+#include "lib/learn/artifacts.h"
 
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -53,12 +53,7 @@ static void close_books(struct books *k) {
 /* *l is {0} when it cannot be read: what the version's message says is shown all the same. */
 static enum err_kind read_lineage(struct books *k, const struct trained *v, struct lineage *l,
                                   struct err *e) {
-    struct buf text = {0};
-    *l = (struct lineage){0};
-    if (!registry_get_artifact(k->registry, v->lineage, &text, e))
-        (void)!lineage_decode(buf_bytes(&text), l, e);
-    buf_free(&text);
-    if (e->kind == ERR_BAD) err_clear(e);
+    if (artifact_lineage(k->registry, v->lineage, l, e) == ERR_BAD) err_clear(e);
     return e->kind;
 }
 

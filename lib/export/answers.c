@@ -1,7 +1,7 @@
 /* answers.c: images come in chunks; of their pixels only the worst mistakes' are kept. */
 #include "lib/export/answers.h"
 
-#include "lib/learn/lineage.h"
+#include "lib/learn/artifacts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -117,20 +117,12 @@ static enum err_kind answer(struct images *im, struct bytes name, const struct r
 
 enum err_kind answers_get(struct registry *g, struct images *im, const struct trained *version,
                           const struct alive *alive, struct answers *out, struct err *e) {
-    struct lineage lineage = {0};
     struct rows rows = {0};
-    struct buf file = {0};
     *out = (struct answers){0};
-    if (!registry_get_artifact(g, version->artifact, &file, e) &&
-        !model_load(buf_bytes(&file), &out->model, e) &&
-        !registry_get_artifact(g, version->lineage, &file, e) &&
-        !lineage_decode(buf_bytes(&file), &lineage, e) &&
-        !registry_get_artifact(g, bytes_of(lineage.evaluation), &file, e) &&
-        !rows_unpack(&rows, buf_bytes(&file), e))
+    if (!artifact_model(g, version->artifact, &out->model, e) &&
+        !artifact_held_out(g, version, &rows, e))
         (void)!answer(im, version->model, &rows, alive, out, e);
-    lineage_free(&lineage);
     rows_free(&rows);
-    buf_free(&file);
     if (e->kind) answers_free(out);
     return e->kind;
 }

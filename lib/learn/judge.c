@@ -2,6 +2,7 @@
 #include "lib/learn/judge.h"
 
 #include "lib/base/log.h"
+#include "lib/learn/artifacts.h"
 #include "lib/learn/verdict.h"
 
 #include <math.h>
@@ -16,31 +17,9 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
     return e->kind;
 }
 
-enum err_kind judge_load(struct registry *g, struct bytes artifact, struct model *m,
-                         struct err *e) {
-    struct buf file = {0};
-    if (!registry_get_artifact(g, artifact, &file, e)) (void)!model_load(buf_bytes(&file), m, e);
-    buf_free(&file);
-    return e->kind;
-}
-
 static bool same_input(const struct model *a, const struct model *b) {
     const struct net_spec *x = net_spec(a->net), *y = net_spec(b->net);
     return x->height == y->height && x->width == y->width && x->channels == y->channels;
-}
-
-enum err_kind judge_held_out(struct registry *g, const struct trained *m, struct rows *rows,
-                             struct err *e) {
-    struct lineage lineage = {0};
-    struct buf text = {0};
-    if (registry_get_artifact(g, m->lineage, &text, e) ||
-        lineage_decode(buf_bytes(&text), &lineage, e) ||
-        registry_get_artifact(g, bytes_of(lineage.evaluation), &text, e) ||
-        rows_unpack(rows, buf_bytes(&text), e))
-        err_in(e, "version %lld", (long long)m->version);
-    lineage_free(&lineage);
-    buf_free(&text);
-    return e->kind;
 }
 
 /* The versions that sit a challenger's exam; net NULL: there is none, or its weights are lost. */
@@ -52,13 +31,13 @@ struct versions {
 static enum err_kind load_versions(struct registry *g, const struct trained *challenger,
                                    const struct deployed *served, struct versions *v,
                                    struct err *e) {
-    if (judge_load(g, challenger->artifact, &v->challenger, e))
+    if (artifact_model(g, challenger->artifact, &v->challenger, e))
         return err_in(e, "version %lld", (long long)challenger->version);
-    if (served->version && judge_load(g, served->artifact, &v->champion, e) == ERR_BAD)
+    if (served->version && artifact_model(g, served->artifact, &v->champion, e) == ERR_BAD)
         err_clear(e);
     if (e->kind || !served->best || bytes_equal(served->best_artifact, served->artifact))
         return e->kind;
-    if (judge_load(g, served->best_artifact, &v->best, e) == ERR_BAD) {
+    if (artifact_model(g, served->best_artifact, &v->best, e) == ERR_BAD) {
         log_warn("model %.*s: the weights of version %lld, the best so far, are lost: the one that "
                  "serves takes its place as the measure",
                  (int)challenger->model.len, (const char *)challenger->model.data,
@@ -106,7 +85,7 @@ enum err_kind judge_challenger(struct registry *g, struct images *im, const stru
                              .evaluation = METRICS_NONE,
                              .challenger = METRICS_NONE,
                              .best_evaluation = METRICS_NONE};
-    if (judge_held_out(g, challenger, &rows, e) || load_versions(g, challenger, served, &v, e))
+    if (artifact_held_out(g, challenger, &rows, e) || load_versions(g, challenger, served, &v, e))
         goto done;
     seat(&x, &v.challenger);
     int champion_at = seat(&x, &v.champion), best_at = seat(&x, &v.best);

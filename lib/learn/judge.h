@@ -22,13 +22,6 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
                           unsigned char *gone, const struct alive *alive, struct metrics *out,
                           struct err *e) MUST_CHECK;
 
-/* A version's weights, and the rows that its lineage holds out (appended). ERR_BAD when they are gone
-   or damaged. */
-enum err_kind judge_load(struct registry *g, struct bytes artifact, struct model *m,
-                         struct err *e) MUST_CHECK;
-enum err_kind judge_held_out(struct registry *g, const struct trained *m, struct rows *rows,
-                             struct err *e) MUST_CHECK;
-
 /*
  * The challenger against what serves now (served.version 0: nothing does) and against the best so
  * far, all on the images that the challenger's lineage holds out, which are read once for all of

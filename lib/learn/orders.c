@@ -1,7 +1,7 @@
 /* orders: *out begins as what serves; an order changes it, or says in its answer why it does not. */
 #include "lib/learn/orders.h"
 
-#include "lib/nn/model.h"
+#include "lib/learn/artifacts.h"
 
 #include <string.h>
 
@@ -77,15 +77,12 @@ void orders_keep(const struct deployed *was, struct deployed *now, struct arena 
 
 /* Reads the version with its weights, as predict will. False: refused, or *e says ERR_AGAIN. */
 static bool can_serve(struct work *w, int64_t version, struct trained *v, struct err *e) {
-    struct buf file = {0};
-    struct model model = {0};
+    struct model model;
     if (registry_version(w->registry, w->order->model, version, w->arena, v, e) == ERR_BAD) {
         SAY(w, false, "%s", e->text);
     } else if (!e->kind && !v->images) {
         SAY(w, false, "version %lld has seen no image: it cannot serve", (long long)version);
-    } else if (!e->kind && (registry_get_artifact(w->registry, v->artifact, &file, e) ||
-                            model_load(buf_bytes(&file), &model, e)) == 0) {
-        buf_free(&file);
+    } else if (!e->kind && !artifact_model(w->registry, v->artifact, &model, e)) {
         model_free(&model);
         return true;
     } else if (e->kind == ERR_BAD) {
@@ -94,7 +91,6 @@ static bool can_serve(struct work *w, int64_t version, struct trained *v, struct
             "%.150s",
             (long long)version, e->text);
     }
-    buf_free(&file);
     if (e->kind == ERR_BAD) err_clear(e);
     return false;
 }

@@ -2,6 +2,7 @@
 #include "lib/learn/pupil.h"
 
 #include "lib/base/log.h"
+#include "lib/learn/artifacts.h"
 #include "lib/nn/net_spec.h"
 
 #include <math.h>
@@ -28,40 +29,14 @@ void pupil_clear(struct pupil *p) {
 
 /* ---- from the registry ---- */
 
-static enum err_kind load_model(struct registry *g, struct bytes name, struct model *m,
-                                struct err *e) {
-    struct buf file = {0};
-    if (!registry_get_artifact(g, name, &file, e)) (void)!model_load(buf_bytes(&file), m, e);
-    buf_free(&file);
-    return e->kind;
-}
-
 static enum err_kind load_params(struct registry *g, struct bytes name, float **out,
                                  struct err *e) {
     struct model m = {0};
-    if (!load_model(g, name, &m, e)) {
+    if (!artifact_model(g, name, &m, e)) {
         size_t size = net_param_count(m.net) * sizeof(float);
         *out = memcpy(mem_alloc(size), net_params(m.net), size);
     }
     model_free(&m);
-    return e->kind;
-}
-
-static enum err_kind load_rows(struct registry *g, const char *name, struct rows *r,
-                               struct err *e) {
-    struct buf file = {0};
-    if (!registry_get_artifact(g, bytes_of(name), &file, e))
-        (void)!rows_unpack(r, buf_bytes(&file), e);
-    buf_free(&file);
-    return e->kind;
-}
-
-static enum err_kind load_lineage(struct registry *g, const char *name, struct lineage *l,
-                                  struct err *e) {
-    struct buf text = {0};
-    if (!registry_get_artifact(g, bytes_of(name), &text, e))
-        (void)!lineage_decode(buf_bytes(&text), l, e);
-    buf_free(&text);
     return e->kind;
 }
 
@@ -78,23 +53,25 @@ static enum err_kind drop_gone(struct registry *g, const struct lineage *l, stru
     return e->kind;
 }
 
-/* Oldest first, back to where all were written down. */
-enum err_kind pupil_rows(struct registry *g, const struct lineage *head, const struct alive *alive,
-                         struct rows *rows, struct err *e) {
+/* The rows of every batch up to the version, in the order in which it has them: oldest first, back to
+   where all were written down. */
+static enum err_kind load_chain(struct registry *g, const struct lineage *head,
+                                const struct alive *alive, struct rows *rows, struct err *e) {
     struct lineage *chain = mem_alloc(sizeof *chain);
     size_t n = 1;
     chain[0] = *head;
     while (!e->kind && !*chain[n - 1].all && *chain[n - 1].before) {
         chain = mem_resize(chain, (n + 1) * sizeof *chain);
-        if (!alive->still(alive->ctx, e) && !load_lineage(g, chain[n - 1].before, &chain[n], e))
+        if (!alive->still(alive->ctx, e) &&
+            !artifact_lineage(g, bytes_of(chain[n - 1].before), &chain[n], e))
             n++;
     }
-    if (!e->kind && *chain[n - 1].all) (void)!load_rows(g, chain[n - 1].all, rows, e);
+    if (!e->kind && *chain[n - 1].all) (void)!artifact_rows(g, bytes_of(chain[n - 1].all), rows, e);
     for (size_t v = *chain[n - 1].all ? n - 1 : n; v-- > 0 && !e->kind;) {
         (void)!drop_gone(g, &chain[v], rows, e);
         for (size_t i = 0; i < chain[v].batch_count && !e->kind; i++)
             if (!alive->still(alive->ctx, e))
-                (void)!load_rows(g, chain[v].batches[i].rows, rows, e);
+                (void)!artifact_rows(g, bytes_of(chain[v].batches[i].rows), rows, e);
     }
     while (--n > 0) lineage_free(&chain[n]); /* the first is the caller's */
     free(chain);
@@ -107,10 +84,11 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
     pupil_clear(p);
     snprintf(p->lineage, sizeof p->lineage, "%.*s", (int)head->lineage.len,
              (const char *)head->lineage.data);
-    if (load_lineage(g, p->lineage, &l, e) || pupil_rows(g, &l, alive, &p->rows, e) ||
-        load_rows(g, l.evaluation, &p->held, e) || load_params(g, head->artifact, &p->average, e) ||
+    if (artifact_lineage(g, bytes_of(p->lineage), &l, e) || load_chain(g, &l, alive, &p->rows, e) ||
+        artifact_rows(g, bytes_of(l.evaluation), &p->held, e) ||
+        load_params(g, head->artifact, &p->average, e) ||
         load_params(g, bytes_of(l.momentum), &p->momentum, e) ||
-        load_model(g, bytes_of(l.weights), &p->model, e)) {
+        artifact_model(g, bytes_of(l.weights), &p->model, e)) {
         pupil_clear(p);
         if (e->kind == ERR_BAD) {
             char was[sizeof e->text];

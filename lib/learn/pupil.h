@@ -59,8 +59,4 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
                          struct trained *out, struct err *e) MUST_CHECK;
 void pupil_published(struct pupil *p, const struct trained *out);
 
-/* The rows of every batch up to a version, in the order in which it has them. */
-enum err_kind pupil_rows(struct registry *g, const struct lineage *head, const struct alive *alive,
-                         struct rows *rows, struct err *e) MUST_CHECK;
-
 #endif

@@ -72,6 +72,19 @@ enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struc
     return ERR_NONE;
 }
 
+enum err_kind registry_has(struct registry *g, const struct bytes *names, size_t n, bool *there,
+                           struct err *e) {
+    struct redis_reply reply;
+    *there = true;
+    for (size_t i = 0; i < n && *there; i++) {
+        if (redis_do(g->redis, &reply, e, 2,
+                     (const struct bytes[]){BYTES("EXISTS"), artifact_key(g, names[i])}))
+            return e->kind;
+        *there = reply.integer == 1;
+    }
+    return ERR_NONE;
+}
+
 /* ---- versions ---- */
 
 enum err_kind registry_version(struct registry *g, struct bytes model, int64_t version,

@@ -38,6 +38,10 @@ enum err_kind registry_put_artifact(struct registry *g, struct bytes data, char 
 enum err_kind registry_get_artifact(struct registry *g, struct bytes name, struct buf *out,
                                     struct err *e) MUST_CHECK;
 
+/* *there: all n artifacts are. Their bytes are not looked at. */
+enum err_kind registry_has(struct registry *g, const struct bytes *names, size_t n, bool *there,
+                           struct err *e) MUST_CHECK;
+
 /* Version 0 in *out when the model has none. Texts in the arena. ERR_AGAIN also when what is kept
    cannot be read: that is nobody's input, and people must mend it. */
 enum err_kind registry_head(struct registry *g, struct bytes model, struct arena *a,

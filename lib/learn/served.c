@@ -2,7 +2,7 @@
 #include "lib/learn/served.h"
 
 #include "lib/base/log.h"
-#include "lib/learn/registry.h"
+#include "lib/learn/artifacts.h"
 #include "lib/nn/model.h"
 #include "proto/event.h"
 
@@ -68,15 +68,11 @@ static size_t find(const struct served_models *s, struct bytes model) {
 }
 
 static struct served *load(struct served_models *s, const struct deployed *d, struct err *e) {
-    struct buf file = {0};
     struct served *m = mem_zeroed(1, sizeof *m);
-    if (registry_get_artifact(s->registry, d->artifact, &file, e) ||
-        model_load(buf_bytes(&file), &m->model, e)) {
-        buf_free(&file);
+    if (artifact_model(s->registry, d->artifact, &m->model, e)) {
         served_free(m);
         return NULL;
     }
-    buf_free(&file);
     const char *alpha = model_note(&m->model, "alpha");
     snprintf(m->name, sizeof m->name, "%.*s", (int)d->model.len, (const char *)d->model.data);
     snprintf(m->artifact, sizeof m->artifact, "%.*s", (int)d->artifact.len,

@@ -2,6 +2,7 @@
    publishing. */
 #include "lib/learn/verify.h"
 
+#include "lib/learn/artifacts.h"
 #include "lib/learn/pupil.h"
 #include "lib/learn/recipe.h"
 #include "lib/learn/study.h"
@@ -19,50 +20,40 @@ struct kept {
     struct rows fresh; /* its new rows */
 };
 
-static enum err_kind load_model(struct registry *g, struct bytes name, struct model *m,
-                                struct err *e) {
-    struct buf file = {0};
-    if (!registry_get_artifact(g, name, &file, e)) (void)!model_load(buf_bytes(&file), m, e);
-    buf_free(&file);
-    return e->kind;
-}
-
-static enum err_kind load_lineage(struct registry *g, struct bytes name, struct lineage *l,
-                                  struct err *e) {
-    struct buf text = {0};
-    if (!registry_get_artifact(g, name, &text, e)) (void)!lineage_decode(buf_bytes(&text), l, e);
-    buf_free(&text);
-    return e->kind;
-}
-
 static enum err_kind load_kept(struct registry *g, struct kept *k, struct err *e) {
     struct buf file = {0};
     if (!registry_get_artifact(g, bytes_of(k->lineage.recipe), &file, e))
         (void)!recipe_decode(buf_bytes(&file), &k->recipe, e);
-    for (size_t i = 0; !e->kind && i < k->lineage.batch_count; i++)
-        if (!registry_get_artifact(g, bytes_of(k->lineage.batches[i].rows), &file, e))
-            (void)!rows_unpack(&k->fresh, buf_bytes(&file), e);
     buf_free(&file);
+    for (size_t i = 0; !e->kind && i < k->lineage.batch_count; i++)
+        (void)!artifact_rows(g, bytes_of(k->lineage.batches[i].rows), &k->fresh, e);
     return e->kind;
 }
 
-/* Whether the state is there that training went on from, and what it came to. */
+/* Whether a version's weights and training state are there. */
+static enum err_kind is_kept(struct registry *g, const struct trained *m, const struct lineage *l,
+                             bool *there, struct err *e) {
+    const struct bytes names[] = {m->artifact, bytes_of(l->weights), bytes_of(l->momentum)};
+    return registry_has(g, names, sizeof names / sizeof *names, there, e);
+}
+
+/* What the version came to, and the state that its training went on from. *there: both are kept. */
 static enum err_kind load_states(struct registry *g, struct kept *k, struct pupil *p,
                                  const struct alive *alive, struct arena *a, bool *there,
                                  struct err *e) {
     struct trained parent;
-    *there = true;
-    if (!load_model(g, k->message.artifact, &k->average, e) &&
-        !load_model(g, bytes_of(k->lineage.weights), &k->weights, e))
-        (void)!load_model(g, bytes_of(k->lineage.momentum), &k->momentum, e);
-    if (!e->kind && k->message.parent &&
+    struct lineage of_parent = {0};
+    if (is_kept(g, &k->message, &k->lineage, there, e)) return e->kind;
+    if (*there && k->message.parent &&
         !registry_version(g, k->message.model, k->message.parent, a, &parent, e) &&
-        pupil_load(p, g, &parent, alive, e) == ERR_AGAIN && strstr(e->text, "is not in Redis"))
-        e->kind = ERR_BAD;
-    if (e->kind == ERR_BAD && strstr(e->text, "is not in Redis")) {
-        err_clear(e);
-        *there = false;
-    }
+        !artifact_lineage(g, parent.lineage, &of_parent, e) &&
+        !is_kept(g, &parent, &of_parent, there, e) && *there)
+        (void)!pupil_load(p, g, &parent, alive, e);
+    lineage_free(&of_parent);
+    if (e->kind || !*there) return e->kind;
+    if (!artifact_model(g, k->message.artifact, &k->average, e) &&
+        !artifact_model(g, bytes_of(k->lineage.weights), &k->weights, e))
+        (void)!artifact_model(g, bytes_of(k->lineage.momentum), &k->momentum, e);
     return e->kind;
 }
 
@@ -126,7 +117,7 @@ static enum err_kind load_contents(struct registry *g, const struct lineage *hea
         memcpy(before, at->before, sizeof before);
         if (e->kind || !*before || alive->still(alive->ctx, e)) break;
         lineage_free(&l);
-        if (load_lineage(g, bytes_of(before), &l, e)) break;
+        if (artifact_lineage(g, bytes_of(before), &l, e)) break;
         at = &l;
     }
     lineage_free(&l);
@@ -254,7 +245,7 @@ enum err_kind verify_version(struct registry *g, struct images *im, struct bytes
     *out = (struct verification){.verdict = VERDICT_NO_RECIPE};
     memcpy(p->name, model.data, model.len < sizeof p->name ? model.len : sizeof p->name - 1);
     if (registry_version(g, model, version, a, &k.message, e) ||
-        load_lineage(g, k.message.lineage, &k.lineage, e))
+        artifact_lineage(g, k.message.lineage, &k.lineage, e))
         goto done;
     if (!*k.lineage.recipe) goto done;
     if (load_kept(g, &k, e)) goto done;

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "lib/base/clock.h"
+#include "lib/learn/artifacts.h"
 #include "lib/learn/learner.h"
 #include "lib/learn/lineage.h"
 #include "lib/learn/report.h"
@@ -741,9 +742,9 @@ static void a_report_counts_what_was_measured(void **state) {
     struct model model = {0};
     struct rows rows = {0};
     struct metrics again;
-    assert_int_equal(judge_load(registry, t.artifact, &model, &err), ERR_NONE);
+    assert_int_equal(artifact_model(registry, t.artifact, &model, &err), ERR_NONE);
     assert_true((double)net_temperature(model.net) == t.temperature);
-    assert_int_equal(judge_held_out(registry, &t, &rows, &err), ERR_NONE);
+    assert_int_equal(artifact_held_out(registry, &t, &rows, &err), ERR_NONE);
     assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, &rows, rows.count, NULL, &alive,
                                  &again, &err),
                      ERR_NONE);
