@@ -4,6 +4,7 @@
  */
 #include "lib/base/json.h"
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
 #include "lib/learn/exam.h"
 #include "lib/learn/artifacts.h"
@@ -35,10 +36,7 @@ struct side {
 struct both {
     struct side sides[2];
     struct duel duel; /* sides[0] (a) and sides[1] (b) */
-    struct redis *redis;
-    struct images *images;
-    struct registry *registry;
-    struct arena arena;
+    struct shelf shelf;
 };
 
 static void close_both(struct both *b) {
@@ -46,25 +44,17 @@ static void close_both(struct both *b) {
         model_free(&b->sides[i].model);
         free(b->sides[i].each);
     }
-    registry_close(b->registry);
-    images_close(b->images);
-    redis_close(b->redis);
-    arena_free(&b->arena);
+    shelf_close(&b->shelf);
 }
 
 static enum err_kind open_both(const struct client *c, struct bytes model, const int64_t version[2],
                                struct both *b, struct err *e) {
-    const struct redis_conf conf = {
-        .url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000};
-    b->redis = redis_open(&conf, e);
-    if (!b->redis) return e->kind;
-    b->images = images_open(b->redis, c->prefix);
-    b->registry = registry_open(b->redis, c->prefix);
+    if (shelf_open(c, SHELF_WAIT_MS, &b->shelf, e)) return e->kind;
     for (int i = 0; i < 2; i++) {
         struct side *s = &b->sides[i];
-        if (registry_version(b->registry, model, version[i], &b->arena, &s->version, e))
+        if (registry_version(b->shelf.registry, model, version[i], &b->shelf.arena, &s->version, e))
             return e->kind;
-        if (artifact_model(b->registry, s->version.artifact, &s->model, e))
+        if (artifact_model(b->shelf.registry, s->version.artifact, &s->model, e))
             return err_in(e, "version %lld, whose weights may be kept no longer",
                           (long long)version[i]);
         s->each = mem_zeroed((size_t)s->model.label_count + 1, sizeof *s->each);
@@ -88,8 +78,8 @@ static enum err_kind examine(struct both *b, struct bytes model, struct err *e) 
     struct exam x = {.count = 2};
     int newer = b->sides[1].version.version > b->sides[0].version.version;
     for (int i = 0; i < 2; i++) x.sitters[i].model = &b->sides[i].model;
-    if (!artifact_held_out(b->registry, &b->sides[newer].version, &rows, e) &&
-        !exam_hold(&x, b->images, model, &rows, rows.count, NULL, &alive, e)) {
+    if (!artifact_held_out(b->shelf.registry, &b->sides[newer].version, &rows, e) &&
+        !exam_hold(&x, b->shelf.images, model, &rows, rows.count, NULL, &alive, e)) {
         for (int i = 0; i < 2; i++) exam_metrics(&x, i, &b->sides[i].metrics, b->sides[i].each);
         b->duel = exam_duel(&x, 0, 1);
         if (!x.n)
@@ -123,7 +113,7 @@ static int by_difference(const void *a, const void *b) {
 static size_t differences(struct both *b, struct difference **out) {
     const struct model *m[] = {&b->sides[0].model, &b->sides[1].model};
     size_t n = 0;
-    *out = arena_alloc(&b->arena, (size_t)(m[0]->label_count + m[1]->label_count) * sizeof **out);
+    *out = arena_alloc(&b->shelf.arena, (size_t)(m[0]->label_count + m[1]->label_count) * sizeof **out);
     for (int i = 0; i < 2; i++) {
         for (int k = 0; k < m[i]->label_count; k++) {
             size_t at = 0;
@@ -272,7 +262,7 @@ static void print_json(struct both *b, size_t most) {
 static int compare(struct client *c, const void *options, char **operands, int n) {
     const struct options *o = options;
     struct err e = {0};
-    struct both b = {.redis = NULL};
+    struct both b = {.duel = {0, 0}};
     int64_t version[2];
     (void)n;
     if (client_version(c, operands[1], &version[0]) || client_version(c, operands[2], &version[1]))

@@ -3,10 +3,9 @@
  */
 #include "lib/client/client.h"
 #include "lib/client/fleet.h"
+#include "lib/client/shelf.h"
 #include "lib/client/whole.h"
 #include "lib/export/model.h"
-#include "lib/learn/images.h"
-#include "lib/learn/registry.h"
 #include "proto/event.h"
 
 #include <errno.h>
@@ -103,26 +102,21 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     struct bytes model;
     int64_t version;
     struct export_name name;
-    struct arena a = {0};
+    struct shelf s = {0};
     struct buf file = {0}, out = {0};
     if (!split(operands[0], &model, &version))
         return client_usage(c, "\"%s\" must be the name of a model, or MODEL@VERSION", operands[0]);
     if (format == FORMAT_COUNT)
         return client_usage(c, "say with --format what %s shall be: one of %s", operands[1],
                             FORMATS);
-    struct redis *r = redis_open(
-        &(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 30000},
-        &e);
-    struct registry *g = r ? registry_open(r, c->prefix) : NULL;
-    if (r && !find(c, g, model, version, &a, &name, &e) &&
-        !registry_get_artifact(g, name.artifact, &file, &e) &&
+    if (!shelf_open(c, 3 * SHELF_WAIT_MS, &s, &e) &&
+        !find(c, s.registry, model, version, &s.arena, &name, &e) &&
+        !registry_get_artifact(s.registry, name.artifact, &file, &e) &&
         !convert(format, buf_bytes(&file), &name, &out, &e) &&
         !put(operands[1], buf_bytes(&out), &e) && strcmp(operands[1], "-") != 0)
         client_say(c, "%s: version %lld of %.*s, %zu bytes", operands[1], (long long)name.version,
                    (int)model.len, (const char *)model.data, out.len);
-    registry_close(g);
-    redis_close(r);
-    arena_free(&a);
+    shelf_close(&s);
     buf_free(&file);
     buf_free(&out);
     return e.kind ? client_fail(c, &e) : CLIENT_DONE;

@@ -1,10 +1,10 @@
 /*
  * images: the store as a table: label, time, file name and pixels of every image, oldest first.
  */
-#include "lib/learn/images.h"
 
 #include "lib/base/clock.h"
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
 #include "proto/event.h"
 
@@ -71,15 +71,13 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     int64_t count = 0;
     if (!o->csv) return client_usage(c, "say --csv");
     if (!event_model_is_valid(bytes_of(o->model))) return client_usage(c, "\"%s\" is no model's name", o->model);
-    struct redis *r = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 30000}, &e);
-    struct images *images = r ? images_open(r, c->prefix) : NULL;
-    if (r && !images_count(images, bytes_of(o->model), &count, &e)) {
+    struct shelf s = {0};
+    if (!shelf_open(c, 3 * SHELF_WAIT_MS, &s, &e) && !images_count(s.images, bytes_of(o->model), &count, &e)) {
         progress_begin("export", count);
-        (void)!images_each(images, bytes_of(o->model), put_row, &x, &e);
+        (void)!images_each(s.images, bytes_of(o->model), put_row, &x, &e);
         progress_end();
     }
-    images_close(images);
-    redis_close(r);
+    shelf_close(&s);
     buf_free(&x.line);
     if (e.kind) return client_fail(c, &e);
     if (!x.rows) client_say(c, "the model \"%s\" has no images", o->model);

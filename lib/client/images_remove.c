@@ -3,9 +3,9 @@
  * that have learned from them keep what they know; what they learn from next, and are judged on, is what
  * is left.
  */
-#include "lib/learn/images.h"
 
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
 #include "proto/event.h"
 
@@ -75,16 +75,12 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     if (!o->id == !o->label) return client_usage(c, "say --id, or --label");
     if (!event_model_is_valid(bytes_of(o->model)))
         return client_usage(c, "\"%s\" is no model's name", o->model);
-    struct redis *r = redis_open(
-        &(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 30000},
-        &e);
-    struct images *images = r ? images_open(r, c->prefix) : NULL;
-    if (images && (o->id ? one(o, images, &found, &e) : all(o, images, &found, &e)) == ERR_NONE &&
-        !found)
+    struct shelf s = {0};
+    if (!shelf_open(c, 3 * SHELF_WAIT_MS, &s, &e) &&
+        (o->id ? one(o, s.images, &found, &e) : all(o, s.images, &found, &e)) == ERR_NONE && !found)
         client_say(c, "the model \"%s\" has no such image%s", o->model,
                    o->id ? ": an id is its source's, --source names another" : "");
-    images_close(images);
-    redis_close(r);
+    shelf_close(&s);
     if (found)
         printf("%s%s of the model %s%s\n", show_count(found, count),
                found == 1 ? " image" : " images", o->model,

@@ -7,9 +7,8 @@
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
-#include "lib/learn/images.h"
-#include "lib/learn/registry.h"
 #include "proto/event.h"
 
 #include <stdio.h>
@@ -24,34 +23,10 @@ static const struct setting settings[] = {{"json", SETTING_BOOL, offsetof(struct
 
 enum { SHORT = 12, LEAST_HEX = 6 };
 
-struct books {
-    struct redis *redis;
-    struct registry *registry;
-    struct images *images;
-    struct arena arena;
-};
-
-static enum err_kind open_books(const struct client *c, struct books *k, struct err *e) {
-    k->redis = redis_open(
-        &(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000},
-        e);
-    if (!k->redis) return e->kind;
-    k->registry = registry_open(k->redis, c->prefix);
-    k->images = images_open(k->redis, c->prefix);
-    return ERR_NONE;
-}
-
-static void close_books(struct books *k) {
-    images_close(k->images);
-    registry_close(k->registry);
-    redis_close(k->redis);
-    arena_free(&k->arena);
-}
-
 /* ---- lineage ---- */
 
 /* *l is {0} when it cannot be read: what the version's message says is shown all the same. */
-static enum err_kind read_lineage(struct books *k, const struct trained *v, struct lineage *l,
+static enum err_kind read_lineage(struct shelf *k, const struct trained *v, struct lineage *l,
                                   struct err *e) {
     if (artifact_lineage(k->registry, v->lineage, l, e) == ERR_BAD) err_clear(e);
     return e->kind;
@@ -106,7 +81,7 @@ static void put_rows(struct table *t, const struct trained *v, const struct line
     }
 }
 
-static enum err_kind walk(struct books *k, const struct trained *versions, size_t n, int64_t from,
+static enum err_kind walk(struct shelf *k, const struct trained *versions, size_t n, int64_t from,
                           bool json, struct table *t, struct err *e) {
     for (size_t i = n; i-- > 0 && from && !client_stopped();) {
         struct lineage l;
@@ -127,7 +102,7 @@ static int lineage(struct client *c, const void *options, char **operands, int n
                                         "artifact", "batch",   ">images"};
     const struct options *o = options;
     struct err e = {0};
-    struct books k = {0};
+    struct shelf k = {0};
     struct trained *versions = NULL;
     size_t count = 0;
     int64_t from = 0;
@@ -136,7 +111,7 @@ static int lineage(struct client *c, const void *options, char **operands, int n
         return client_usage(c, "\"%s\" is no model's name", operands[0]);
     if (n > 1 && client_version(c, operands[1], &from)) return CLIENT_USAGE;
     struct table t = table_make(heads, 6);
-    if (!open_books(c, &k, &e) &&
+    if (!shelf_open(c, SHELF_WAIT_MS, &k, &e) &&
         !registry_versions(k.registry, model, &k.arena, &versions, &count, &e)) {
         if (!from && count) from = versions[count - 1].version;
         bool found = false;
@@ -151,7 +126,7 @@ static int lineage(struct client *c, const void *options, char **operands, int n
             (void)!walk(&k, versions, count, from, o->json, &t, &e);
     }
     if (t.count) table_end(&t);
-    close_books(&k);
+    shelf_close(&k);
     return e.kind ? client_fail(c, &e) : CLIENT_DONE;
 }
 
@@ -215,7 +190,7 @@ static void look_at(struct search *s, const struct trained *v) {
 static int find(struct client *c, const void *options, char **operands, int n) {
     const struct options *o = options;
     struct err e = {0};
-    struct books k = {0};
+    struct shelf k = {0};
     struct search s = {.hash = bytes_of(operands[0]), .json = o->json};
     struct bytes *models = NULL;
     size_t count = 0;
@@ -224,7 +199,7 @@ static int find(struct client *c, const void *options, char **operands, int n) {
         strspn(operands[0], "0123456789abcdef") != s.hash.len)
         return client_usage(c, "\"%s\" must be %d to %d hex digits in lower case", operands[0],
                             LEAST_HEX, HASH_HEX);
-    if (!open_books(c, &k, &e)) (void)!images_models(k.images, &k.arena, &models, &count, &e);
+    if (!shelf_open(c, SHELF_WAIT_MS, &k, &e)) (void)!images_models(k.images, &k.arena, &models, &count, &e);
     for (size_t i = 0; i < count && !e.kind && !client_stopped(); i++) {
         struct arena a = {0};
         struct trained *versions = NULL;
@@ -233,7 +208,7 @@ static int find(struct client *c, const void *options, char **operands, int n) {
             for (size_t j = 0; j < m; j++) look_at(&s, &versions[j]);
         arena_free(&a);
     }
-    close_books(&k);
+    shelf_close(&k);
     if (e.kind) return client_fail(c, &e);
     if (!s.found)
         client_say(c, "no version has an artifact, a lineage, a report or a batch whose hash begins so");

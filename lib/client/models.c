@@ -6,9 +6,8 @@
 #include "lib/client/client.h"
 #include "lib/client/fleet.h"
 #include "lib/client/report.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
-#include "lib/learn/images.h"
-#include "lib/learn/registry.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,31 +20,18 @@ static const struct setting settings[] = {
     {"json", SETTING_BOOL, offsetof(struct options, json), "false", "JSON, one object a version", NULL, 0, 0, 0},
     {0}};
 
-struct shelf {
-    struct redis *redis;
-    struct images *images;
-    struct registry *registry;
+struct stock {
+    struct shelf shelf;
     struct deployed *deployed;
     size_t deployed_count;
-    struct arena arena;
 };
 
-static enum err_kind open_shelf(const struct client *c, struct shelf *s, struct err *e) {
-    s->redis = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000}, e);
-    if (!s->redis) return e->kind;
-    s->images = images_open(s->redis, c->prefix);
-    s->registry = registry_open(s->redis, c->prefix);
-    return fleet_deployed(c, &s->arena, &s->deployed, &s->deployed_count, e);
+static enum err_kind open_stock(const struct client *c, struct stock *s, struct err *e) {
+    if (shelf_open(c, SHELF_WAIT_MS, &s->shelf, e)) return e->kind;
+    return fleet_deployed(c, &s->shelf.arena, &s->deployed, &s->deployed_count, e);
 }
 
-static void close_shelf(struct shelf *s) {
-    registry_close(s->registry);
-    images_close(s->images);
-    redis_close(s->redis);
-    arena_free(&s->arena);
-}
-
-static const struct deployed *deployed_of(const struct shelf *s, struct bytes model) {
+static const struct deployed *deployed_of(const struct stock *s, struct bytes model) {
     for (size_t i = 0; i < s->deployed_count; i++)
         if (bytes_equal(s->deployed[i].model, model)) return &s->deployed[i];
     return NULL;
@@ -144,10 +130,10 @@ static const char *const heads[] = {"model", ">version", ">parent", "time (UTC)"
                                     ">loss", ">precision", ">recall", ">ece", ">seconds", "state"};
 enum { COLUMNS = sizeof heads / sizeof *heads };
 
-static enum err_kind list_model(struct shelf *s, struct bytes model, bool json, struct table *t, struct err *e) {
+static enum err_kind list_model(struct stock *s, struct bytes model, bool json, struct table *t, struct err *e) {
     struct trained *versions = NULL;
     size_t n = 0;
-    if (registry_versions(s->registry, model, &s->arena, &versions, &n, e)) return e->kind;
+    if (registry_versions(s->shelf.registry, model, &s->shelf.arena, &versions, &n, e)) return e->kind;
     for (size_t i = 0; i < n; i++) {
         const char *state = state_of(deployed_of(s, model), versions[i].version);
         if (json) print_json(&versions[i], state, (struct bytes){0});
@@ -159,17 +145,17 @@ static enum err_kind list_model(struct shelf *s, struct bytes model, bool json, 
 static int list(struct client *c, const void *options, char **operands, int n) {
     const struct options *o = options;
     struct err e = {0};
-    struct shelf s = {0};
+    struct stock s = {0};
     struct table t = table_make(heads, COLUMNS);
     struct bytes one = n ? bytes_of(operands[0]) : (struct bytes){0}, *models = &one;
     size_t count = (size_t)n;
-    if (!open_shelf(c, &s, &e) && !n) (void)!images_models(s.images, &s.arena, &models, &count, &e);
+    if (!open_stock(c, &s, &e) && !n) (void)!images_models(s.shelf.images, &s.shelf.arena, &models, &count, &e);
     for (size_t i = 0; i < count && !e.kind; i++) (void)!list_model(&s, models[i], o->json, &t, &e);
     bool none = !o->json && !t.count;
     if (t.count) table_end(&t);
     if (e.kind) client_fail(c, &e);
     else if (none) client_say(c, "no version has been trained yet");
-    close_shelf(&s);
+    shelf_close(&s.shelf);
     return e.kind ? CLIENT_FAILED : CLIENT_DONE;
 }
 
@@ -238,24 +224,24 @@ static enum err_kind show_report(struct bytes json, struct arena *a, struct err 
 static int show(struct client *c, const void *options, char **operands, int n) {
     const struct options *o = options;
     struct err e = {0};
-    struct shelf s = {0};
+    struct stock s = {0};
     struct trained v = {0};
     int64_t version;
     struct buf report = {0};
     if (client_version(c, operands[1], &version)) return CLIENT_USAGE;
-    if (!open_shelf(c, &s, &e) && !registry_version(s.registry, bytes_of(operands[0]), version, &s.arena, &v, &e)) {
+    if (!open_stock(c, &s, &e) && !registry_version(s.shelf.registry, bytes_of(operands[0]), version, &s.shelf.arena, &v, &e)) {
         const struct deployed *d = deployed_of(&s, v.model);
-        bool pruned = v.report.data && registry_get_artifact(s.registry, v.report, &report, &e) == ERR_BAD;
+        bool pruned = v.report.data && registry_get_artifact(s.shelf.registry, v.report, &report, &e) == ERR_BAD;
         if (pruned) err_clear(&e);
         if (e.kind) goto done;
         if (o->json) print_json(&v, state_of(d, version), report.len ? buf_bytes(&report) : (struct bytes){0});
         else show_version(&v, d);
-        if (!o->json && report.len) (void)!show_report(buf_bytes(&report), &s.arena, &e);
+        if (!o->json && report.len) (void)!show_report(buf_bytes(&report), &s.shelf.arena, &e);
         if (!o->json && pruned) puts("report         is not in Redis any more, as the weights of old versions");
     }
 done:
     buf_free(&report);
-    close_shelf(&s);
+    shelf_close(&s.shelf);
     return e.kind ? client_fail(c, &e) : CLIENT_DONE;
 }
 

@@ -14,6 +14,7 @@
 #include "lib/base/clock.h"
 #include "lib/bus/publisher.h"
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
 #include "proto/event.h"
 
@@ -121,21 +122,17 @@ static enum err_kind find_target(struct asking *k, struct registry *g, struct er
 
 /* Asks Redis for what the order needs to know; deploy looks again when it carries it out. */
 static enum err_kind complete(struct asking *k, struct err *e) {
-    const struct redis_conf conf = {
-        .url = k->c->redis.url, .ca_file = k->c->redis.ca_file, .timeout_ms = 10000};
-    struct redis *redis = redis_open(&conf, e);
-    struct registry *g = redis ? registry_open(redis, k->c->prefix) : NULL;
+    struct shelf s = {0};
     struct trained head;
-    if (g && !registry_head(g, k->order.model, &k->arena, &head, e)) {
+    if (!shelf_open(k->c, SHELF_WAIT_MS, &s, e) && !registry_head(s.registry, k->order.model, &k->arena, &head, e)) {
         if (!head.version && !k->last.version)
             err_fatal(
                 e, "there is no model \"%.*s\": `darkroom models list` names those that there are",
                 (int)k->order.model.len, (const char *)k->order.model.data);
         else if (k->order.action == ORDER_ROLLBACK && !k->order.version)
-            (void)!find_target(k, g, e);
+            (void)!find_target(k, s.registry, e);
     }
-    registry_close(g);
-    redis_close(redis);
+    shelf_close(&s);
     return e->kind;
 }
 

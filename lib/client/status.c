@@ -5,9 +5,8 @@
 #include "lib/base/json.h"
 #include "lib/client/client.h"
 #include "lib/client/fleet.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
-#include "lib/learn/images.h"
-#include "lib/learn/registry.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -71,22 +70,19 @@ static void ask_kafka(const struct client *c, struct look *l) {
 }
 
 static void ask_redis(const struct client *c, struct look *l) {
-    struct redis *r = redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 5000}, &l->redis);
-    struct images *images = r ? images_open(r, c->prefix) : NULL;
-    struct registry *registry = r ? registry_open(r, c->prefix) : NULL;
+    struct shelf s = {0};
+    bool open = !shelf_open(c, SHELF_WAIT_MS / 2, &s, &l->redis);
     struct bytes *names = NULL;
     size_t n = 0;
-    if (r && !images_models(images, &l->arena, &names, &n, &l->redis))
+    if (open && !images_models(s.images, &l->arena, &names, &n, &l->redis))
         for (size_t i = 0; i < n; i++) (void)line_of(l, names[i]);
-    for (size_t i = 0; r && i < l->model_count && !l->redis.kind; i++) {
+    for (size_t i = 0; open && i < l->model_count && !l->redis.kind; i++) {
         struct model_line *m = &l->models[i];
         struct trained head = {0};
-        if (images_count(images, m->name, &m->images, &l->redis)) m->images = -1;
-        else if (!registry_head(registry, m->name, &l->arena, &head, &l->redis)) m->trained = head.version;
+        if (images_count(s.images, m->name, &m->images, &l->redis)) m->images = -1;
+        else if (!registry_head(s.registry, m->name, &l->arena, &head, &l->redis)) m->trained = head.version;
     }
-    registry_close(registry);
-    images_close(images);
-    redis_close(r);
+    shelf_close(&s);
 }
 
 static int by_name(const void *a, const void *b) {

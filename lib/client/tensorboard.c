@@ -13,10 +13,9 @@
 #define _DEFAULT_SOURCE
 #include "lib/base/clock.h"
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/whole.h"
 #include "lib/export/board.h"
-#include "lib/learn/images.h"
-#include "lib/learn/registry.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -41,10 +40,7 @@ struct seen { /* of a model: its newest version that was looked at */
 struct work {
     const struct client *c;
     const char *dir;
-    struct redis *redis;
-    struct images *images;
-    struct registry *registry;
-    struct arena arena; /* of one look */
+    struct shelf shelf; /* its arena is of one look */
     struct seen *seen;
     size_t seen_count;
     int64_t written, there,
@@ -87,11 +83,11 @@ static enum err_kind write_version(struct work *w, const struct trained *v, stru
     const struct alive alive = {still, NULL};
     struct buf file = {0};
     bool there;
-    const char *name = arena_printf(&w->arena, "%s%010lld.%.12s", STEM, (long long)v->version,
+    const char *name = arena_printf(&w->shelf.arena, "%s%010lld.%.12s", STEM, (long long)v->version,
                                     (const char *)v->artifact.data);
     const char *model =
-        arena_printf(&w->arena, "%s/%.*s", w->dir, (int)v->model.len, (const char *)v->model.data);
-    const char *folder = arena_printf(&w->arena, "%s/%lld", model, (long long)v->version);
+        arena_printf(&w->shelf.arena, "%s/%.*s", w->dir, (int)v->model.len, (const char *)v->model.data);
+    const char *folder = arena_printf(&w->shelf.arena, "%s/%lld", model, (long long)v->version);
     if (is_there(folder, name, &there, e)) return e->kind;
     if (there) {
         w->there++;
@@ -100,16 +96,16 @@ static enum err_kind write_version(struct work *w, const struct trained *v, stru
     board_figures(v, &file);
     struct bytes figures = buf_bytes(&file);
     if (whole_folder(folder, e) ||
-        whole_write(arena_printf(&w->arena, "%s/%s", model, name), figures, e))
+        whole_write(arena_printf(&w->shelf.arena, "%s/%s", model, name), figures, e))
         goto done;
-    if (board_pictures(w->registry, w->images, v, &alive, &file, e) == ERR_BAD) {
+    if (board_pictures(w->shelf.registry, w->shelf.images, v, &alive, &file, e) == ERR_BAD) {
         if (!w->bare++)
             client_say(w->c, "%.*s v%lld: figures without pictures: %s", (int)v->model.len,
                        (const char *)v->model.data, (long long)v->version, e->text);
         err_clear(e);
     }
     if (!e->kind &&
-        !whole_write(arena_printf(&w->arena, "%s/%s", folder, name), buf_bytes(&file), e))
+        !whole_write(arena_printf(&w->shelf.arena, "%s/%s", folder, name), buf_bytes(&file), e))
         w->written++;
 done:
     buf_free(&file);
@@ -120,10 +116,10 @@ static enum err_kind look_at_model(struct work *w, struct bytes model, struct er
     struct seen *seen = seen_of(w, model);
     struct trained head, *versions;
     size_t n;
-    if (registry_head(w->registry, model, &w->arena, &head, e)) return e->kind;
+    if (registry_head(w->shelf.registry, model, &w->shelf.arena, &head, e)) return e->kind;
     if (head.version == seen->version) return ERR_NONE;
     if (head.version < seen->version) seen->version = 0; /* it began anew */
-    if (registry_versions(w->registry, model, &w->arena, &versions, &n, e)) return e->kind;
+    if (registry_versions(w->shelf.registry, model, &w->shelf.arena, &versions, &n, e)) return e->kind;
     for (size_t i = 0; i < n && !e->kind; i++)
         if (versions[i].version > seen->version && !write_version(w, &versions[i], e))
             seen->version = versions[i].version;
@@ -133,8 +129,8 @@ static enum err_kind look_at_model(struct work *w, struct bytes model, struct er
 static enum err_kind look(struct work *w, struct err *e) {
     struct bytes *models = NULL;
     size_t n = 0;
-    arena_reset(&w->arena);
-    if (images_models(w->images, &w->arena, &models, &n, e)) return e->kind;
+    arena_reset(&w->shelf.arena);
+    if (images_models(w->shelf.images, &w->shelf.arena, &models, &n, e)) return e->kind;
     for (size_t i = 0; i < n && !still(NULL, e); i++)
         if (look_at_model(w, models[i], e)) break;
     return e->kind;
@@ -164,12 +160,7 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     struct work w = {.c = c, .dir = operands[0]};
     struct err e = {0};
     if (whole_folder(w.dir, &e)) return client_fail(c, &e);
-    w.redis = redis_open(
-        &(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000},
-        &e);
-    if (!w.redis) return client_fail(c, &e);
-    w.images = images_open(w.redis, c->prefix);
-    w.registry = registry_open(w.redis, c->prefix);
+    if (shelf_open(c, SHELF_WAIT_MS, &w.shelf, &e)) return client_fail(c, &e);
     if (o->follow)
         (void)!follow(&w, &e);
     else
@@ -177,12 +168,9 @@ static int run(struct client *c, const void *options, char **operands, int n) {
     if (!e.kind)
         client_say(c, "%s: %lld versions written, %lld of them without pictures; %lld were there",
                    w.dir, (long long)w.written, (long long)w.bare, (long long)w.there);
-    images_close(w.images);
-    registry_close(w.registry);
-    redis_close(w.redis);
+    shelf_close(&w.shelf);
     for (size_t i = 0; i < w.seen_count; i++) free(w.seen[i].model);
     free(w.seen);
-    arena_free(&w.arena);
     return e.kind ? client_fail(c, &e) : CLIENT_DONE;
 }
 

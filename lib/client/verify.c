@@ -6,6 +6,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/client/client.h"
+#include "lib/client/shelf.h"
 #include "lib/client/show.h"
 
 #include <stdio.h>
@@ -106,29 +107,22 @@ static void show_json(const char *model, long long version, const struct verific
 static int run(struct client *c, const void *options, char **operands, int n) {
     const struct options *o = options;
     struct err e = {0};
-    struct arena a = {0};
+    struct shelf s = {0};
     struct verification v = {.verdict = VERDICT_DIFFERS};
     struct trained head = {0};
     int64_t version = 0;
     if (n > 1 && client_version(c, operands[1], &version)) return CLIENT_USAGE;
-    struct redis *redis =
-        redis_open(&(struct redis_conf){.url = c->redis.url, .ca_file = c->redis.ca_file, .timeout_ms = 10000}, &e);
-    if (!redis) return client_fail(c, &e);
-    struct images *images = images_open(redis, c->prefix);
-    struct registry *registry = registry_open(redis, c->prefix);
+    if (shelf_open(c, SHELF_WAIT_MS, &s, &e)) return client_fail(c, &e);
     int64_t begin = clock_monotonic_us();
-    if (!version && !registry_head(registry, bytes_of(operands[0]), &a, &head, &e)) {
+    if (!version && !registry_head(s.registry, bytes_of(operands[0]), &s.arena, &head, &e)) {
         version = head.version;
         if (!version) err_fatal(&e, "model %.64s has no version", operands[0]);
     }
     const struct alive alive = {.still = still};
-    if (!e.kind && !verify_version(registry, images, bytes_of(operands[0]), version, &alive, &a, &v, &e))
+    if (!e.kind && !verify_version(s.registry, s.images, bytes_of(operands[0]), version, &alive, &s.arena, &v, &e))
         (o->json ? show_json : show)(operands[0], version, &v, (double)(clock_monotonic_us() - begin) * 1e-6);
     if (e.kind) client_fail(c, &e);
-    registry_close(registry);
-    images_close(images);
-    redis_close(redis);
-    arena_free(&a);
+    shelf_close(&s);
     return e.kind || v.verdict != VERDICT_SAME ? CLIENT_FAILED : CLIENT_DONE;
 }
 
