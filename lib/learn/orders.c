@@ -173,7 +173,7 @@ static bool serves(const struct deployed *d, const struct trained *v) {
 static void remove_weights(struct work *w, struct err *e) {
     struct trained v, head;
     long long n = (long long)w->order->version;
-    bool removed = false;
+    enum dropped dropped;
     w->answer.version = w->order->version;
     if (registry_version(w->registry, w->order->model, w->order->version, w->arena, &v, e)) {
         if (e->kind != ERR_BAD) return;
@@ -193,9 +193,12 @@ static void remove_weights(struct work *w, struct err *e) {
         SAY(w, false, "version %lld is not judged yet: it is not removed", n);
     else if (v.version > w->committed->judged) /* if the judgement must be repeated it needs them */
         SAY(w, false, "version %lld has been judged this moment: order it again", n);
-    else if (registry_drop(w->registry, w->order->model, v.version, w->record, &removed, e))
+    else if (registry_drop(w->registry, w->order->model, v.version, w->record, &dropped, e))
         return;
-    else if (removed)
+    else if (dropped ==
+             DROP_OVERTAKEN) /* by another worker, or by ours before it was interrupted */
+        say(w, false, "an order behind this one was begun before it: order it again");
+    else if (dropped == DROP_DONE)
         SAY(w, true, "the weights of version %lld are removed", n);
     else
         SAY(w, true, "the weights of version %lld were gone already", n);

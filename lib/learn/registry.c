@@ -170,7 +170,7 @@ enum err_kind registry_batches(struct registry *g, struct bytes model, const str
 #define OVERTAKEN                                                                                  \
     "local last = redis.call('GET', KEYS[2]) "                                                     \
     "if last then local p, o = string.match(last, '^(%d+)/(%d+)$') "                               \
-    "if p ~= ARGV[1] or tonumber(ARGV[2]) < tonumber(o) then return 0 end end "
+    "if p ~= ARGV[1] or tonumber(ARGV[2]) < tonumber(o) then return -1 end end "
 
 enum { PLACE = 2 };
 
@@ -232,7 +232,7 @@ static struct redis_script drop_script = {
     ""};
 
 enum err_kind registry_drop(struct registry *g, struct bytes model, int64_t version,
-                            const struct record *r, bool *removed, struct err *e) {
+                            const struct record *r, enum dropped *dropped, struct err *e) {
     struct redis_reply reply;
     char keys[2][400], place[PLACE][24], number[24];
     struct bytes words[6] = {model_key(g, model, "weights", keys[0]),
@@ -242,7 +242,9 @@ enum err_kind registry_drop(struct registry *g, struct bytes model, int64_t vers
     snprintf(number, sizeof number, "%lld", (long long)version);
     words[5] = bytes_of(number);
     enum err_kind kind = redis_script(g->redis, &drop_script, &reply, e, 2, 6, words);
-    *removed = !kind && reply.integer > 0;
+    *dropped = kind || !reply.integer ? DROP_NOTHING
+               : reply.integer < 0    ? DROP_OVERTAKEN
+                                      : DROP_DONE;
     return kind;
 }
 

@@ -442,7 +442,7 @@ static void what_is_pinned_is_never_pruned(void **unused) {
 static void who_is_behind_an_order_removes_nothing(void **unused) {
     (void)unused;
     const int64_t nothing[] = {0};
-    bool removed = true;
+    enum dropped dropped;
     publish(1);
     publish(2);
     const struct record order = {.partition = 3, .offset = 10},
@@ -454,27 +454,27 @@ static void who_is_behind_an_order_removes_nothing(void **unused) {
     assert_int_equal(registry_prune(registry, BYTES("m"), 2, nothing, 1, &before, &err), ERR_NONE);
     assert_int_equal(registry_prune(registry, BYTES("m"), 2, nothing, 1, &elsewhere, &err),
                      ERR_NONE);
-    assert_int_equal(registry_drop(registry, BYTES("m"), 1, &before, &removed, &err), ERR_NONE);
-    assert_false(removed);
+    assert_int_equal(registry_drop(registry, BYTES("m"), 1, &before, &dropped, &err), ERR_NONE);
+    assert_int_equal(dropped, DROP_OVERTAKEN);
     assert_true(is_kept(1));
     assert_true(is_kept(2));
     assert_int_equal(registry_prune(registry, BYTES("m"), 1, nothing, 1, &behind, &err), ERR_NONE);
     assert_false(is_kept(1));
-    assert_int_equal(registry_drop(registry, BYTES("m"), 2, &order, &removed, &err), ERR_NONE);
-    assert_true(removed);
+    assert_int_equal(registry_drop(registry, BYTES("m"), 2, &order, &dropped, &err), ERR_NONE);
+    assert_int_equal(dropped, DROP_DONE);
     assert_false(is_kept(2));
 }
 
 static void a_lost_pinned_version_gives_way(void **unused) {
     (void)unused;
-    bool lost;
+    enum dropped lost;
     new_version(1);
     order("1", ORDER_PIN, 0);
     settle();
     assert_int_equal(
         registry_drop(registry, BYTES("m"), 1, &(struct record){.offset = 99}, &lost, &err),
         ERR_NONE);
-    assert_true(lost);
+    assert_int_equal(lost, DROP_DONE);
     new_version(2);
     settle();
     serves(2, false);

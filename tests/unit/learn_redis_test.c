@@ -830,7 +830,7 @@ static void the_best_so_far_is_the_measure(void **state) {
     struct manifest m[] = {batch_of(0, 600, 4, true), batch_of(1000, 40, 4, false),
                            batch_of(2000, 40, 4, false)};
     struct deployed none = {0}, one, two, three, four;
-    bool lost;
+    enum dropped lost;
     struct trained t[3];
     for (int i = 0; i < 3; i++) t[i] = learn(l, &spec, &m[i], 1);
     spec.deploy_error = 1e-9; /* none is beyond chance */
@@ -852,7 +852,7 @@ static void the_best_so_far_is_the_measure(void **state) {
         ERR_NONE);
     assert_true(three.promoted && three.best == 1 && three.best_evaluation.images);
     assert_int_equal(registry_drop(registry, BYTES("m"), 1, &judged, &lost, &err), ERR_NONE);
-    assert_true(lost && !has_artifact(t[0].artifact) && !has_artifact(t[0].report));
+    assert_true(lost == DROP_DONE && !has_artifact(t[0].artifact) && !has_artifact(t[0].report));
     assert_int_equal(
         judge_challenger(registry, images, &spec, &t[2], &two, &alive, &arena, &four, &err),
         ERR_NONE);
