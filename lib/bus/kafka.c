@@ -521,6 +521,7 @@ static enum err_kind start(struct kbus *b, struct err *e) {
     rd_kafka_topic_partition_list_destroy(topics);
     if (code) return kafka_again(&b->link, e, "subscribing", code);
     b->started = true;
+    b->asked_ms = now_ms(); /* it has just answered */
     return ERR_NONE;
 }
 
