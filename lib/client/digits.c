@@ -9,6 +9,8 @@
  */
 #include "lib/client/digits.h"
 
+#include "lib/base/random.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,16 +62,10 @@ static const struct point styles[10][STYLES][POINTS] = {
      {M(.50, .12), S(.30, .03), S(.10, .18), S(.14, .40), S(.34, .44), S(.52, .26), C(.56, .08), S(.44, .50), S(.30, 1.)}},
 };
 
-/* ---- chance: splitmix64 ---- */
+/* ---- chance ---- */
 
-static uint64_t next(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
 static float uniform(uint64_t *state, float from, float to) {
-    return from + (to - from) * (float)(next(state) >> 40) * 0x1p-24f;
+    return from + (to - from) * (float)(random_next(state) >> 40) * 0x1p-24f;
 }
 /* Mean 0, deviation 1, never beyond 3.5: the sum of twelve. */
 static float normal(uint64_t *state) {
@@ -97,7 +93,7 @@ static struct hand make_hand(uint64_t state) {
     for (int d = 0; d < 10; d++) {
         int count = 0;
         while (count < STYLES && styles[d][count][0].kind == MOVE) count++;
-        h.style[d] = (int)(next(&state) % (unsigned)count);
+        h.style[d] = (int)(random_next(&state) % (unsigned)count);
     }
     h.slant = 0.12f + 0.16f * normal(&state);
     h.turn = 0.06f * normal(&state);
@@ -200,7 +196,7 @@ static void blur(const float *from, float *to, float share) {
 void digits_draw(int digit, uint64_t seed, uint64_t number, uint8_t out[DIGITS_PIXELS]) {
     uint64_t state = seed * 0x9e3779b97f4a7c15u ^ (number + 1) * 0xd1342543de82ef95u;
     uint64_t hands = number / HANDS_SHARE + 1; /* so many have written so far */
-    uint64_t hand_state = seed * 0xda942042e4dd58b5u + (next(&state) % (hands + 40)) * 0x2545f4914f6cdd1du;
+    uint64_t hand_state = seed * 0xda942042e4dd58b5u + (random_next(&state) % (hands + 40)) * 0x2545f4914f6cdd1du;
     struct hand h = make_hand(hand_state);
     vary(&h, &state);
     struct point p[POINTS + 1] = {0};

@@ -30,15 +30,12 @@ void answers_free(struct answers *a) {
 static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int64_t revision,
                           struct err *e) {
     struct exam *x = ctx;
-    const struct model *m = &x->a->model;
-    int label = 0;
     (void)i, (void)revision, (void)e;
     if (!row || !row->label.data || row->height != x->spec->height ||
         row->width != x->spec->width || row->channels != x->spec->channels)
         return ERR_NONE;
     memcpy(x->x + (size_t)x->waiting * row->pixels.len, row->pixels.data, row->pixels.len);
-    while (label < m->label_count && !bytes_is(row->label, m->labels[label])) label++;
-    x->a->label[x->a->count + (size_t)x->waiting++] = label;
+    x->a->label[x->a->count + (size_t)x->waiting++] = model_label(&x->a->model, row->label);
     return ERR_NONE;
 }
 

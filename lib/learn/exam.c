@@ -18,12 +18,6 @@ struct chunk {
     size_t at; /* of the chunk's first row */
 };
 
-static int label_index(const struct model *m, struct bytes label) {
-    int i = 0;
-    while (i < m->label_count && !bytes_is(label, m->labels[i])) i++;
-    return i;
-}
-
 static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int64_t revision,
                           struct err *e) {
     struct chunk *k = ctx;
@@ -37,7 +31,7 @@ static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int6
     memcpy(k->x + (size_t)k->waiting++ * row->pixels.len, row->pixels.data, row->pixels.len);
     for (int s = 0; s < x->count; s++) {
         struct sitter *of = &x->sitters[s];
-        of->label[at] = label_index(of->model, row->label);
+        of->label[at] = model_label(of->model, row->label);
         of->unknown |= of->label[at] == of->model->label_count;
     }
     x->rest[at] = k->rows->list[k->at + i][ROW_HEX / 2 - 1] & 1;

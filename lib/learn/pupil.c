@@ -112,9 +112,8 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
 /* ---- the net ---- */
 
 int pupil_meet_label(struct pupil *p, struct bytes label) {
-    int n = p->model.label_count;
-    for (int i = 0; i < n; i++)
-        if (bytes_is(label, p->model.labels[i])) return i;
+    int n = p->model.label_count, known = model_label(&p->model, label);
+    if (known < n) return known;
     char *text = mem_copy(label.data, label.len);
     model_add_label(&p->model, text);
     free(text);

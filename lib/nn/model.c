@@ -32,6 +32,12 @@ void model_add_label(struct model *m, const char *label) {
     m->labels[m->label_count++] = mem_copy(label, strlen(label));
 }
 
+int model_label(const struct model *m, struct bytes label) {
+    int i = 0;
+    while (i < m->label_count && !bytes_is(label, m->labels[i])) i++;
+    return i;
+}
+
 void model_set_note(struct model *m, const char *key, const char *value) {
     char *copy = mem_copy(value, strlen(value));
     for (int i = 0; i < m->note_count; i++)

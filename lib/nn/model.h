@@ -28,6 +28,8 @@ struct model {
 void model_free(struct model *m); /* back to {0} */
 /* A label or a note is copied. model_add_label does not grow the net. */
 void model_add_label(struct model *m, const char *label);
+int model_label(const struct model *m,
+                struct bytes label); /* its class; label_count: none of ours */
 void model_set_note(struct model *m, const char *key, const char *value);
 const char *model_note(const struct model *m, const char *key); /* NULL: no such note */
 

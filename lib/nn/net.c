@@ -2,6 +2,7 @@
 #include "lib/nn/net.h"
 
 #include "lib/base/bytes.h"
+#include "lib/base/random.h"
 #include "lib/nn/layers.h"
 #include "lib/nn/matmul.h"
 
@@ -13,13 +14,8 @@ enum { RUN_FLOATS = 1 << 20 };
 
 /* ---- the first weights ---- */
 
-/* splitmix64 (Steele, Lea, Flood 2014), as a number in -1..1 */
-static float next_random(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return (float)(int32_t)(z >> 32) / 2147483648.0f;
+static float draw_one(uint64_t *state) { /* in -1..1 */
+    return (float)(int32_t)(random_next(state) >> 32) / 2147483648.0f;
 }
 
 /* Uniform with the variance 2 / inputs before a ReLU (He et al. 2015), 1 / (3 inputs) before the
@@ -39,7 +35,7 @@ static void draw_params(const struct net *net, uint64_t seed, float *params) {
         bool last = i == net->layer_count - 1;
         float limit = sqrtf((l->relu ? 6.0f : last ? 1.0f : 3.0f) / (float)inputs);
         for (size_t k = 0; k < l->weight_count; k++)
-            params[l->weight + k] = limit * next_random(&seed);
+            params[l->weight + k] = limit * draw_one(&seed);
     }
 }
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "tests/flow/sim/sim.h"
 
+#include "lib/base/random.h"
 #include "lib/image/png.h"
 #include "proto/messages.h"
 
@@ -36,11 +37,7 @@ bool fault_applies(enum boundary at, enum fault f) {
 }
 
 uint32_t roll(struct dice *d, uint32_t n) {
-    d->state += 0x9e3779b97f4a7c15u;
-    uint64_t x = d->state;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    x ^= x >> 31;
+    uint64_t x = random_next(&d->state);
     return n ? (uint32_t)(x % n) : (uint32_t)x;
 }
 
