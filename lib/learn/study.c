@@ -15,7 +15,8 @@
 
 enum {
     MIN_STEPS = 16, /* of a version: a handful of images is seen often enough to matter */
-    READ = 1024,    /* images of a page, at least a minibatch */
+    READ = 1024,    /* images of a page, at most, and as bytes; but at least a minibatch */
+    READ_BYTES = 16 << 20,
     WARM_UP =
         100, /* steps of a new net in which the rate rises to its value: the first ones are steep */
 };
@@ -91,6 +92,13 @@ struct reader {
     bool running;
 };
 
+/* Whole minibatches. */
+static size_t page_images(const struct spec *spec, size_t image) {
+    size_t batch = (size_t)spec->minibatch, n = READ_BYTES / image;
+    if (n > READ) n = READ;
+    return n > batch ? n / batch * batch : batch;
+}
+
 static void page_make(struct page *pg, size_t most, size_t image) {
     *pg = (struct page){.names = mem_alloc(most * sizeof *pg->names),
                         .old = mem_alloc(most * sizeof *pg->old),
@@ -107,12 +115,6 @@ static void page_free(struct page *pg) {
     free(pg->label);
 }
 
-static int label_index(const struct model *m, struct bytes label) {
-    for (int i = 0; i < m->label_count; i++)
-        if (bytes_is(label, m->labels[i])) return i;
-    return -1;
-}
-
 /* The label is the row's own of now: a correction counts from the moment that it is stored. */
 static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int64_t revision,
                           struct err *e) {
@@ -122,8 +124,9 @@ static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int6
     (void)revision, (void)e;
     if (!row && pg->old[i] != NONE) r->course->gone[pg->old[i]] = 1;
     if (r->course->used && pg->old[i] != NONE) r->course->used[pg->old[i]] = 1;
-    int label = row && row->label.data ? label_index(&r->pupil->model, row->label) : -1;
-    if (label < 0 || row->height != net->height || row->width != net->width ||
+    const struct model *m = &r->pupil->model;
+    int label = row && row->label.data ? model_label(m, row->label) : m->label_count;
+    if (label == m->label_count || row->height != net->height || row->width != net->width ||
         row->channels != net->channels)
         return ERR_NONE;
     uint8_t *to = pg->x + (size_t)pg->count * row->pixels.len;
@@ -176,7 +179,7 @@ static struct augmenter *augmenter_of(const struct spec *spec, const struct net_
 /* ---- the arithmetic ---- */
 
 /* Mean and standard deviation of each channel over some of the new images, as they are. */
-static enum err_kind normalise(struct reader *r, struct page *pg, struct err *e) {
+static enum err_kind normalise(struct reader *r, struct page *pg, size_t most, struct err *e) {
     struct net *net = r->pupil->model.net;
     struct net_norm *norm = net_norm(net);
     const struct rows *fresh = r->course->fresh;
@@ -185,7 +188,7 @@ static enum err_kind normalise(struct reader *r, struct page *pg, struct err *e)
     struct augmenter *augmenter = r->augmenter;
     r->augmenter = NULL;
     r->page = pg;
-    pg->wanted = fresh->count < READ ? fresh->count : READ;
+    pg->wanted = fresh->count < most ? fresh->count : most;
     for (size_t i = 0; i < pg->wanted; i++) {
         rows_name(fresh, i, pg->names[i]);
         pg->old[i] = NONE;
@@ -225,8 +228,8 @@ static enum err_kind step_through(struct course *c, struct trainer *t, const str
 /* Two pages in turn: one is learned from while the other is filled. */
 static enum err_kind go_through(struct course *c, struct reader *r, struct page pages[2],
                                 struct trainer *t, const struct alive *alive, struct err *e) {
-    size_t batch = (size_t)c->spec->minibatch, page = batch > READ ? batch : READ / batch * batch;
-    size_t image = net_image_size(r->pupil->model.net);
+    size_t batch = (size_t)c->spec->minibatch, image = net_image_size(r->pupil->model.net),
+           page = page_images(c->spec, image);
     int64_t steps = (int64_t)ceil(c->spec->passes * (double)c->fresh->count / (double)batch);
     size_t left = c->fresh->count ? (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch : 0;
     size_t n = left < page ? left : page;
@@ -286,14 +289,14 @@ enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive
                               .average = (float)spec->average,
                               .batch = (int)spec->minibatch,
                               .threads = c->threads};
-    size_t most = (size_t)(spec->minibatch > READ ? spec->minibatch : READ);
+    size_t image = net_image_size(p->model.net), most = page_images(spec, image);
     struct page pages[2];
     struct reader r = {
         .course = c, .pupil = p, .augmenter = augmenter_of(spec, net_spec(p->model.net))};
     struct trainer *t = NULL;
     draw_begin(&r.draw, c, p);
-    for (int i = 0; i < 2; i++) page_make(&pages[i], most, net_image_size(p->model.net));
-    if (p->steps > 0 || !normalise(&r, &pages[0], e)) t = pupil_trainer(p, &conf, e);
+    for (int i = 0; i < 2; i++) page_make(&pages[i], most, image);
+    if (p->steps > 0 || !normalise(&r, &pages[0], most, e)) t = pupil_trainer(p, &conf, e);
     if (t) {
         float *start = pupil_params(p);
         set_offset(t, p, spec->balance, r.draw.share);
