@@ -127,7 +127,7 @@ static int run(struct client *c, const void *options, char **operands, int n) {
 }
 
 const struct command command_models_verify = {
-    .name = "models verify", .operands = "MODEL [VERSION]", .what = "make a version again, and compare it bit for bit",
+    .name = "models verify", .operands = "MODEL [VERSION]", .what = "makes a version again, and compares it bit for bit",
     .needs = NEEDS_REDIS | NEEDS_LEARNING,
     .help = "Trains the version (the newest, when none is named) once more from its parent, on its batches, with its seed,\n"
             "spec and number of threads, and compares weights, momentum and average. The exit code is 0 when they are the\n"

@@ -56,10 +56,11 @@ enum err_kind registry_versions(struct registry *g, struct bytes model, struct a
 enum err_kind registry_batches(struct registry *g, struct bytes model, const struct bytes *batches,
                                size_t n, int64_t *versions, struct err *e) MUST_CHECK;
 /*
- * Removes all artifacts of versions up to up_to that registry_publish was given, but those of the n to spare. The caller spares what
- * serves, so what is pinned too (only what serves is), what serves by the records in hand, the best
- * version so far, and what a rollback leads to. r: the record whose judgement this follows; nothing is removed when an order
- * that stands behind it, or in another partition, was begun.
+ * Removes all artifacts of versions up to up_to that registry_publish was given, but those of the n to
+ * spare. The caller spares what serves, so what is pinned too (only what serves is), what serves by
+ * the records in hand, the best version so far, and what a rollback leads to. r: the record whose
+ * judgement this follows; nothing is removed when an order that stands behind it, or in another
+ * partition, was begun.
  */
 enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_to,
                              const int64_t *spare, size_t n, const struct record *r,
@@ -77,7 +78,8 @@ enum err_kind registry_drop(struct registry *g, struct bytes model, int64_t vers
 enum err_kind registry_kept(struct registry *g, struct bytes model, struct arena *a,
                             struct bytes **artifacts, size_t *n, struct err *e) MUST_CHECK;
 /* The n artifacts go, beside its weights, when the version is pruned. ERR_AGAIN when the head is no
-   longer m->parent, or a version has learned from one of the batches: somebody else went on. Repeating the same is fine. */
+   longer m->parent, or a version has learned from one of the batches: somebody else went on.
+   Repeating the same is fine. */
 enum err_kind registry_publish(struct registry *g, const struct trained *m,
                                const struct bytes *artifacts, size_t n, struct err *e) MUST_CHECK;
 

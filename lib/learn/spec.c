@@ -46,7 +46,7 @@ const struct setting spec_settings[] = {
     {"deploy.floor", SETTING_REAL, AT(deploy_floor), "0", "accuracy on the held-out images below which no version is promoted", NULL, 0, 1, 0},
     {"keep.images", SETTING_INT, AT(keep_images), "1000000", "images kept in the store, oldest out first; 0 is all", NULL, 0, 1e12, 0},
     {"keep.age", SETTING_TIME, AT(keep_age_ms), "0s", "how long an image is kept; 0 is for ever", NULL, 0, 0, 0},
-    {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights are kept", NULL, 2, 1e6, 0},
+    {"keep.versions", SETTING_INT, AT(keep_versions), "20", "versions whose weights, training state and report are kept", NULL, 2, 1e6, 0},
     {0}};
 /* clang-format on */
 

@@ -45,7 +45,7 @@ struct spec {
     double deploy_floor;  /* accuracy */
 
     int64_t keep_images, keep_age_ms; /* 0: for ever */
-    int64_t keep_versions;            /* whose weights are kept, beside the one that is served */
+    int64_t keep_versions; /* whose weights, state and report are kept, beside what serves */
 };
 
 struct specs;
