@@ -72,6 +72,7 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
                         of->prob + x->n * (size_t)of->model->label_count);
         }
         x->n += (size_t)k.waiting;
+        if (x->look) x->look(x->ctx, x, x->n - (size_t)k.waiting, k.x);
         k.waiting = 0;
     }
     for (int s = 0; s < x->count; s++) net_run_free(runs[s]);
@@ -89,11 +90,13 @@ void exam_free(struct exam *x) {
     *x = (struct exam){0};
 }
 
-/* With unknown labels the answers get a column that nobody chose. */
-static float *widen(const float *prob, size_t n, size_t classes) {
-    float *wide = mem_alloc(n * (classes + 1) * sizeof *wide);
-    for (size_t i = 0; i < n; i++) {
-        memcpy(wide + i * (classes + 1), prob + i * classes, classes * sizeof *prob);
+float *exam_widen(const struct exam *x, int sitter) {
+    const struct sitter *of = &x->sitters[sitter];
+    size_t classes = (size_t)of->model->label_count;
+    if (!of->unknown) return NULL;
+    float *wide = mem_alloc(x->n * (classes + 1) * sizeof *wide);
+    for (size_t i = 0; i < x->n; i++) {
+        memcpy(wide + i * (classes + 1), of->prob + i * classes, classes * sizeof *wide);
         wide[i * (classes + 1) + classes] = 0;
     }
     return wide;
@@ -102,7 +105,7 @@ static float *widen(const float *prob, size_t n, size_t classes) {
 void exam_metrics(const struct exam *x, int sitter, struct metrics *out, struct class_score *each) {
     const struct sitter *of = &x->sitters[sitter];
     int classes = of->model->label_count;
-    float *wide = of->unknown ? widen(of->prob, x->n, (size_t)classes) : NULL;
+    float *wide = exam_widen(x, sitter);
     struct score s;
     struct calibration c;
     *out = METRICS_NONE;

@@ -33,6 +33,9 @@ struct exam { /* {0} but for the sitters; the rest is owned */
     size_t n;            /* images that were answered */
     unsigned char *fits; /* (n) 1: of the half that temperatures are fitted on */
     unsigned char *rest; /* (n) 1: of the other */
+    /* Or NULL: is shown the pixels (n - from, H, W, C) of the images from..n-1 when they are answered. */
+    void (*look)(void *ctx, const struct exam *x, size_t from, const uint8_t *pixels);
+    void *ctx;
 };
 
 /*
@@ -43,6 +46,10 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
                         const struct rows *rows, size_t n, unsigned char *gone,
                         const struct alive *alive, struct err *e) MUST_CHECK;
 void exam_free(struct exam *x);
+
+/* The sitter's answers with a column more, which nobody chose, for the labels that it does not know:
+   (n, classes + 1), to be freed; NULL when it knows all. */
+float *exam_widen(const struct exam *x, int sitter);
 
 /* Everything is NAN when no image was answered. each (classes + 1), or NULL, ends with the labels
    that the model does not know. */
