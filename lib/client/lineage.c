@@ -48,6 +48,8 @@ static void print_json(const struct trained *v, const struct lineage *l) {
         json_open_object(&w, NULL);
         json_put_text(&w, "id", v->batches[i]);
         if (i < l->batch_count) {
+            json_put_int(&w, "partition", l->batches[i].partition);
+            json_put_int(&w, "offset", l->batches[i].offset);
             json_put_int(&w, "images", l->batches[i].images);
             json_put_text(&w, "rows", bytes_of(l->batches[i].rows));
         }
@@ -76,8 +78,14 @@ static void put_rows(struct table *t, const struct trained *v, const struct line
             table_print(t, "%.*s", SHORT, (const char *)v->artifact.data);
         }
         table_print(t, "%.*s", SHORT, (const char *)v->batches[i].data);
-        table_text(t, i < l->batch_count ? bytes_of(show_count(l->batches[i].images, count))
-                                         : (struct bytes){0});
+        if (i < l->batch_count) {
+            table_print(t, "%lld/%lld", (long long)l->batches[i].partition,
+                        (long long)l->batches[i].offset);
+            table_text(t, bytes_of(show_count(l->batches[i].images, count)));
+        } else {
+            table_text(t, (struct bytes){0});
+            table_text(t, (struct bytes){0});
+        }
     }
 }
 
@@ -99,7 +107,7 @@ static enum err_kind walk(struct shelf *k, const struct trained *versions, size_
 
 static int lineage(struct client *c, const void *options, char **operands, int n) {
     static const char *const heads[] = {">version", ">parent", "time (UTC)",
-                                        "artifact", "batch",   ">images"};
+                                        "artifact", "batch",   ">offset", ">images"};
     const struct options *o = options;
     struct err e = {0};
     struct shelf k = {0};
@@ -110,7 +118,7 @@ static int lineage(struct client *c, const void *options, char **operands, int n
     if (!event_model_is_valid(model))
         return client_usage(c, "\"%s\" is no model's name", operands[0]);
     if (n > 1 && client_version(c, operands[1], &from)) return CLIENT_USAGE;
-    struct table t = table_make(heads, 6);
+    struct table t = table_make(heads, 7);
     if (!shelf_open(c, SHELF_WAIT_MS, &k, &e) &&
         !registry_versions(k.registry, model, &k.arena, &versions, &count, &e)) {
         if (!from && count) from = versions[count - 1].version;
@@ -137,9 +145,10 @@ const struct command command_models_lineage = {
     .needs = NEEDS_REDIS,
     .help = "From VERSION, or the newest, to the first one: what each grew from, when, its "
             "artifact, and the batches\n"
-            "that it learned from and none before it did, with their images. --json has the hashes "
-            "in full, and of\n"
-            "each batch the artifact that lists its rows.\n\n"
+            "that it learned from and none before it did, with their partition/offset in the topic "
+            "of batches and their\n"
+            "images. --json has the hashes in full, and of each batch the artifact that lists its "
+            "rows.\n\n"
             "  darkroom models lineage default\n"
             "  darkroom models lineage default 12 --json | jq -r '.batches[].id'",
     .least = 1,

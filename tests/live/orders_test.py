@@ -164,11 +164,14 @@ class Orders(live.LiveTest):
         lines = self.fleet.command("models", "lineage", "default", f"v{answer['version']}", "--json").stdout.splitlines()
         chain = [json.loads(line) for line in lines]
         self.assertEqual(list(range(answer["version"], 0, -1)), [each["version"] for each in chain])
-        batches = {m["batch"]: len(m["images"]) for m in self.fleet.messages("batches")}
+        records = {json.loads(r.value)["batch"]: r for r in self.fleet.read("batches")}
+        batches = {id: len(json.loads(r.value)["images"]) for id, r in records.items()}
         learned = [batch for each in chain for batch in each["batches"]]
         self.assertEqual(len(learned), len({batch["id"] for batch in learned}))
         for batch in learned:
             self.assertEqual(batches[batch["id"]], batch["images"])
+            record = records[batch["id"]]
+            self.assertEqual((record.partition, record.offset), (batch["partition"], batch["offset"]))
         table = self.fleet.command("models", "lineage", "default").stdout
         self.assertIn(learned[0]["id"][:12], table)
         self.assertEqual(1, self.fleet.command("models", "find", "0123456789abcdef", check=False).returncode)
