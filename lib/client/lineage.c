@@ -106,8 +106,8 @@ static enum err_kind walk(struct shelf *k, const struct trained *versions, size_
 }
 
 static int lineage(struct client *c, const void *options, char **operands, int n) {
-    static const char *const heads[] = {">version", ">parent", "time (UTC)",
-                                        "artifact", "batch",   ">offset", ">images"};
+    static const char *const heads[] = {">version", ">parent", "time (UTC)", "artifact",
+                                        "batch",    ">offset", ">images"};
     const struct options *o = options;
     struct err e = {0};
     struct shelf k = {0};
@@ -208,7 +208,8 @@ static int find(struct client *c, const void *options, char **operands, int n) {
         strspn(operands[0], "0123456789abcdef") != s.hash.len)
         return client_usage(c, "\"%s\" must be %d to %d hex digits in lower case", operands[0],
                             LEAST_HEX, HASH_HEX);
-    if (!shelf_open(c, SHELF_WAIT_MS, &k, &e)) (void)!images_models(k.images, &k.arena, &models, &count, &e);
+    if (!shelf_open(c, SHELF_WAIT_MS, &k, &e))
+        (void)!images_models(k.images, &k.arena, &models, &count, &e);
     for (size_t i = 0; i < count && !e.kind && !client_stopped(); i++) {
         struct arena a = {0};
         struct trained *versions = NULL;
@@ -220,7 +221,8 @@ static int find(struct client *c, const void *options, char **operands, int n) {
     shelf_close(&k);
     if (e.kind) return client_fail(c, &e);
     if (!s.found)
-        client_say(c, "no version has an artifact, a lineage, a report or a batch whose hash begins so");
+        client_say(
+            c, "no version has an artifact, a lineage, a report or a batch whose hash begins so");
     return s.found ? CLIENT_DONE : CLIENT_FAILED;
 }
 
