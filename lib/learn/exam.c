@@ -1,11 +1,13 @@
 /* exam: images are read and answered in chunks; what stays is the answers. */
 #include "lib/learn/exam.h"
 
+#include "lib/nn/answer.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256 }; /* images of one read and one forward pass */
+enum { CHUNK = 512 }; /* images of one read */
 
 /* Images of a chunk as they come from Redis. */
 struct chunk {
@@ -50,13 +52,15 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
                       .channels = spec->channels,
                       .rows = rows,
                       .gone = gone};
-    struct net_run *runs[EXAM_MOST];
+    struct answerer *answerers[EXAM_MOST];
+    struct crew *crew = crew_make(x->threads ? x->threads : 1, e);
+    if (!crew) return e->kind;
     k.x = mem_alloc(CHUNK * net_image_size(x->sitters[0].model->net));
     x->fits = mem_alloc(n);
     x->rest = mem_alloc(n);
     for (int s = 0; s < x->count; s++) {
         struct sitter *of = &x->sitters[s];
-        runs[s] = net_run_make(of->model->net, CHUNK);
+        answerers[s] = answerer_make(of->model->net, crew);
         of->prob = mem_alloc(n * (size_t)of->model->label_count * sizeof *of->prob);
         of->label = mem_alloc(n * sizeof *of->label);
     }
@@ -68,14 +72,15 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
             break;
         for (int s = 0; s < x->count && k.waiting; s++) {
             struct sitter *of = &x->sitters[s];
-            net_forward(runs[s], of->params, k.x, k.waiting,
-                        of->prob + x->n * (size_t)of->model->label_count);
+            answerer_forward(answerers[s], of->params, k.x, (size_t)k.waiting,
+                             of->prob + x->n * (size_t)of->model->label_count);
         }
         x->n += (size_t)k.waiting;
         if (x->look) x->look(x->ctx, x, x->n - (size_t)k.waiting, k.x);
         k.waiting = 0;
     }
-    for (int s = 0; s < x->count; s++) net_run_free(runs[s]);
+    for (int s = 0; s < x->count; s++) answerer_free(answerers[s]);
+    crew_free(crew);
     free(k.x);
     return e->kind;
 }

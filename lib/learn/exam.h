@@ -30,6 +30,7 @@ struct sitter {
 struct exam { /* {0} but for the sitters; the rest is owned */
     struct sitter sitters[EXAM_MOST];
     int count;           /* of sitters: 1..EXAM_MOST, whose inputs are of one size */
+    int threads;         /* of the arithmetic; 0 is one. The answers do not depend on it */
     size_t n;            /* images that were answered */
     unsigned char *fits; /* (n) 1: of the half that temperatures are fitted on */
     unsigned char *rest; /* (n) 1: of the other */

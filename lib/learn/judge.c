@@ -8,10 +8,11 @@
 #include <math.h>
 
 enum err_kind judge_score(struct images *im, struct bytes name, const struct model *model,
-                          const float *params, const struct rows *rows, size_t n,
+                          const float *params, int threads, const struct rows *rows, size_t n,
                           unsigned char *gone, const struct alive *alive, struct metrics *out,
                           struct err *e) {
-    struct exam x = {.sitters = {{.model = model, .params = params}}, .count = 1};
+    struct exam x = {
+        .sitters = {{.model = model, .params = params}}, .count = 1, .threads = threads};
     if (!exam_hold(&x, im, name, rows, n, gone, alive, e)) exam_metrics(&x, 0, out, NULL);
     exam_free(&x);
     return e->kind;

@@ -15,10 +15,10 @@
  * The first n of the rows, answered with `params` (NULL: the model's own weights). A row that is
  * gone, has no label or another shape is left out; a label that the model does not know is a wrong
  * answer. Without any image left everything is NAN. gone (n), when not NULL, gets 1 for a row that
- * the store has no more.
+ * the store has no more. threads: of the arithmetic.
  */
 enum err_kind judge_score(struct images *im, struct bytes name, const struct model *model,
-                          const float *params, const struct rows *rows, size_t n,
+                          const float *params, int threads, const struct rows *rows, size_t n,
                           unsigned char *gone, const struct alive *alive, struct metrics *out,
                           struct err *e) MUST_CHECK;
 

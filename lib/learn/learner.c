@@ -147,10 +147,10 @@ static enum err_kind measure(struct learner *l, struct pupil *p, const struct ro
     size_t n = fresh->count < LOOK ? fresh->count : LOOK;
     unsigned char *gone = mem_zeroed(p->held.count, 1);
     struct bytes model = bytes_of(p->name);
-    if (!report_measure(l->registry, l->images, &p->model, p->average, &p->held, gone, alive, a,
-                        out, e) &&
-        !judge_score(l->images, model, &p->model, p->average, fresh, n, NULL, alive, &out->training,
-                     e)) {
+    if (!report_measure(l->registry, l->images, &p->model, p->average, c->threads, &p->held, gone,
+                        alive, a, out, e) &&
+        !judge_score(l->images, model, &p->model, p->average, c->threads, fresh, n, NULL, alive,
+                     &out->training, e)) {
         if (c->steps) out->training.loss = c->loss;
         rows_drop(&p->held, gone);
     }

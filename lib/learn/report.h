@@ -54,11 +54,13 @@ enum err_kind report_decode(struct bytes json, struct arena *a, struct version_r
 /*
  * Measures a new version on the rows held out: gives its net the temperature that fits, and fills
  * out->evaluation, out->temperature and out->report, whose artifact is in the registry then. The
- * version is out->version of out->model; gone as exam_hold. Without images to measure on it leaves
+ * version is out->version of out->model; gone as exam_hold, threads are
+ * of the arithmetic. Without images to measure on it leaves
  * the temperature 1 and writes no report.
  */
 enum err_kind report_measure(struct registry *g, struct images *im, struct model *m,
-                             const float *params, const struct rows *held, unsigned char *gone,
+                             const float *params, int threads, const struct rows *held,
+                             unsigned char *gone,
                              const struct alive *alive, struct arena *a, struct trained *out,
                              struct err *e) MUST_CHECK;
 

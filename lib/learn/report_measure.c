@@ -122,10 +122,10 @@ static enum err_kind save(struct registry *g, const struct exam *x, struct arena
 }
 
 enum err_kind report_measure(struct registry *g, struct images *im, struct model *m,
-                             const float *params, const struct rows *held, unsigned char *gone,
-                             const struct alive *alive, struct arena *a, struct trained *out,
-                             struct err *e) {
-    struct exam x = {.sitters = {{.model = m, .params = params}}, .count = 1};
+                             const float *params, int threads, const struct rows *held,
+                             unsigned char *gone, const struct alive *alive, struct arena *a,
+                             struct trained *out, struct err *e) {
+    struct exam x = {.sitters = {{.model = m, .params = params}}, .count = 1, .threads = threads};
     net_set_temperature(m->net, 1);
     if (exam_hold(&x, im, out->model, held, held->count, gone, alive, e)) goto done;
     float temperature = (float)exam_temperature(&x, 0);

@@ -12,50 +12,16 @@
 #include "lib/nn/trainer.h"
 
 #include "lib/base/bytes.h"
+#include "lib/nn/crew.h"
 #include "lib/nn/layers.h"
 #include "lib/nn/optimizer.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_THREADS = 256, SPINS = 4000 };
-
-/* Where threads wait until all have come. They look a while before they sleep: a step of a small
-   net is shorter than waking up. */
-struct gate {
-    atomic_int threads, come;
-    atomic_uint round;
-    pthread_mutex_t lock;
-    pthread_cond_t open;
-};
-
-static void gate_wait(struct gate *g) {
-    unsigned round = atomic_load(&g->round);
-    if (atomic_fetch_add(&g->come, 1) == g->threads - 1) {
-        atomic_store(&g->come, 0);
-        pthread_mutex_lock(&g->lock);
-        atomic_store(&g->round, round + 1);
-        pthread_cond_broadcast(&g->open);
-        pthread_mutex_unlock(&g->lock);
-        return;
-    }
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&g->round) != round) return;
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-    }
-    pthread_mutex_lock(&g->lock);
-    while (atomic_load(&g->round) == round) pthread_cond_wait(&g->open, &g->lock);
-    pthread_mutex_unlock(&g->lock);
-}
-
-struct hand {
+struct hand { /* what a thread of the crew has */
     struct trainer *trainer;
-    int number; /* 0 is the caller's thread */
-    pthread_t thread;
+    int number;
     float *gradient; /* (param_count); what dense layers have is not used */
     float *scratch;
     double loss; /* sum over its images */
@@ -76,11 +42,9 @@ struct trainer {
     const int *label;
     int n;
     bool move; /* the parameters, too */
-    bool end;
 
-    struct gate gate;
-    struct hand *hands;
-    int hands_made;
+    struct crew *crew;
+    struct hand *hands; /* (conf.threads) */
 };
 
 static int part(int n, int number, int of) {
@@ -167,17 +131,11 @@ static void params_part(struct hand *h) {
     }
 }
 
-static void *hand_main(void *arg) {
-    struct hand *h = arg;
-    struct trainer *t = h->trainer;
-    for (;;) {
-        gate_wait(&t->gate);
-        if (t->end) return NULL;
-        images_part(h);
-        gate_wait(&t->gate);
-        params_part(h);
-        gate_wait(&t->gate);
-    }
+static void step(void *ctx, int number) {
+    struct trainer *t = ctx;
+    images_part(&t->hands[number]);
+    crew_meet(t->crew);
+    params_part(&t->hands[number]);
 }
 
 static float run(struct trainer *t, const uint8_t *x, const int *label, int n, bool go) {
@@ -185,11 +143,7 @@ static float run(struct trainer *t, const uint8_t *x, const int *label, int n, b
     t->label = label;
     t->n = n;
     t->move = go;
-    gate_wait(&t->gate);
-    images_part(&t->hands[0]);
-    gate_wait(&t->gate);
-    params_part(&t->hands[0]);
-    gate_wait(&t->gate);
+    crew_do(t->crew, step, t);
     double loss = 0;
     for (int i = 0; i < t->conf.threads; i++) loss += t->hands[i].loss;
     return (float)(loss / n);
@@ -214,7 +168,7 @@ static bool in_range(const struct train_conf *c) {
            c->second >= 0 && c->second < 1 && c->momentum >= 0 && c->momentum < 1 &&
            c->weight_decay >= 0 && c->label_smoothing >= 0 && c->label_smoothing < 1 &&
            c->average >= 0 && c->average < 1 && c->batch >= 1 && c->threads >= 1 &&
-           c->threads <= MAX_THREADS;
+           c->threads <= CREW_MOST;
 }
 
 struct trainer *trainer_make(struct net *net, const struct train_conf *conf, struct err *e) {
@@ -243,33 +197,21 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         if (l->keep) t->keep[i] = mem_zeroed(conf->batch, l->keep);
         if (need > scratch) scratch = need;
     }
-    t->gate.threads = conf->threads;
-    pthread_mutex_init(&t->gate.lock, NULL);
-    pthread_cond_init(&t->gate.open, NULL);
     t->hands = mem_zeroed(conf->threads, sizeof *t->hands);
-    for (int i = 0; i < conf->threads; i++) {
-        struct hand *h = &t->hands[i];
-        h->trainer = t;
-        h->number = i;
-        h->gradient = floats_make(count);
-        h->scratch = floats_make(scratch);
-        if (i && pthread_create(&h->thread, NULL, hand_main, h)) {
-            err_fatal(e, "cannot start training thread %d of %d", i + 1, conf->threads);
-            t->hands_made = i;
-            trainer_free(t);
-            return NULL;
-        }
-        t->hands_made = i + 1;
-    }
-    return t;
+    for (int i = 0; i < conf->threads; i++)
+        t->hands[i] = (struct hand){.trainer = t,
+                                    .number = i,
+                                    .gradient = floats_make(count),
+                                    .scratch = floats_make(scratch)};
+    t->crew = crew_make(conf->threads, e);
+    if (t->crew) return t;
+    trainer_free(t);
+    return NULL;
 }
 
 void trainer_free(struct trainer *t) {
     if (!t) return;
-    t->end = true;
-    t->gate.threads = t->hands_made; /* fewer than asked for when one could not be started */
-    if (t->hands_made) gate_wait(&t->gate);
-    for (int i = 1; i < t->hands_made; i++) pthread_join(t->hands[i].thread, NULL);
+    crew_free(t->crew);
     for (int i = 0; i < t->conf.threads; i++) {
         free(t->hands[i].gradient);
         free(t->hands[i].scratch);
@@ -279,8 +221,6 @@ void trainer_free(struct trainer *t) {
         free(t->delta[i]);
         if (i < t->net->layer_count) free(t->keep[i]);
     }
-    pthread_mutex_destroy(&t->gate.lock);
-    pthread_cond_destroy(&t->gate.open);
     free(t->hands);
     free(t->momentum);
     free(t->second);

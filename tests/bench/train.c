@@ -7,6 +7,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
+#include "lib/nn/answer.h"
 #include "lib/nn/matmul.h"
 #include "lib/nn/net_spec.h"
 #include "lib/nn/trainer.h"
@@ -85,6 +86,24 @@ int main(int argc, char **argv) {
         print(what, rate);
         net_run_free(run);
     }
+    struct crew *crew = crew_make(threads, &e);
+    if (!crew) {
+        fprintf(stderr, "%s\n", e.text);
+        return 1;
+    }
+    struct answerer *answerer = answerer_make(net, crew);
+    for (int r = -1; r < RUNS; r++) {
+        int64_t from = clock_monotonic_us(), n = 0;
+        while (clock_monotonic_us() - from < seconds * 0.5e6) {
+            answerer_forward(answerer, NULL, x + n % (IMAGES - BATCH + 1) * pixels, BATCH, prob);
+            n += BATCH;
+        }
+        if (r >= 0) rate[r] = n * 1e6 / (clock_monotonic_us() - from);
+    }
+    snprintf(what, sizeof what, "forward of %d, %d threads", BATCH, threads);
+    print(what, rate);
+    answerer_free(answerer);
+    crew_free(crew);
     free(x);
     free(batch);
     free(prob);

@@ -745,15 +745,15 @@ static void a_report_counts_what_was_measured(void **state) {
     assert_int_equal(artifact_model(registry, t.artifact, &model, &err), ERR_NONE);
     assert_true((double)net_temperature(model.net) == t.temperature);
     assert_int_equal(artifact_held_out(registry, &t, &rows, &err), ERR_NONE);
-    assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, &rows, rows.count, NULL, &alive,
-                                 &again, &err),
+    assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, 2, &rows, rows.count, NULL,
+                                 &alive, &again, &err),
                      ERR_NONE);
     assert_true(again.accuracy == t.evaluation.accuracy);
     assert_true(fabs(again.loss - t.evaluation.loss) < 1e-5);
     assert_true(fabs(again.ece - t.evaluation.ece) < 1e-4);
     net_set_temperature(model.net, 1);
-    assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, &rows, rows.count, NULL, &alive,
-                                 &again, &err),
+    assert_int_equal(judge_score(images, BYTES("m"), &model, NULL, 2, &rows, rows.count, NULL,
+                                 &alive, &again, &err),
                      ERR_NONE);
     assert_true(t.temperature < 0.9 && again.loss > t.evaluation.loss + 0.01);
 
