@@ -88,10 +88,11 @@ static void whole(struct buf *out, const char *stage, const char *name, const ch
     buf_printf(out, "%s{stage=\"%s\"} %" PRIu64 "\n", name, stage, value);
 }
 
+/* NAN: not known, so there is no series. */
 static void real(struct buf *out, const char *stage, const char *name, const char *type,
                  const char *help, double value) {
     head(out, name, type, help);
-    buf_printf(out, "%s{stage=\"%s\"} %.15g\n", name, stage, value);
+    if (!isnan(value)) buf_printf(out, "%s{stage=\"%s\"} %.15g\n", name, stage, value);
 }
 
 static void durations(struct buf *out, const char *stage, const char *name, const char *help,
@@ -194,13 +195,11 @@ void metrics_write(struct stage_metrics *m, const struct stage *s, struct buf *o
           m->bytes);
     write_outputs(m, s, out);
     write_models(m, s, out);
-    if (m->event_age_ms >= 0)
-        real(out, name, "darkroom_event_age_seconds", "gauge",
-             "Age of the oldest record of the last hand-over when it was committed.",
-             (double)m->event_age_ms / 1000);
-    if (m->lag >= 0)
-        whole(out, name, "darkroom_lag_records", "gauge",
-              "Records behind the end of the assigned partitions.", (uint64_t)m->lag);
+    real(out, name, "darkroom_event_age_seconds", "gauge",
+         "Age of the oldest record of the last hand-over when it was committed.",
+         m->event_age_ms < 0 ? NAN : (double)m->event_age_ms / 1000);
+    real(out, name, "darkroom_lag_records", "gauge",
+         "Records behind the end of the assigned partitions.", m->lag < 0 ? NAN : (double)m->lag);
     whole(out, name, "darkroom_assigned_partitions", "gauge",
           "Partitions of the input that this process has.", (uint64_t)m->partitions);
     durations(out, name, "darkroom_commit_seconds", "Time of one commit.", &m->commit);

@@ -763,7 +763,7 @@ static void the_page_for_prometheus(void **state) {
         "darkroom_answered_total{stage=\"tiny\",model=\"k\",version=\"3\"} 1\n",
         "# HELP darkroom_seen Updates.\n# TYPE darkroom_seen gauge\n"
         "darkroom_seen{stage=\"tiny\",model=\"digits\"} 1\n"
-        "# HELP darkroom_unseen None.\n# TYPE darkroom_unseen gauge\ndarkroom_event_age",
+        "# HELP darkroom_unseen None.\n# TYPE darkroom_unseen gauge\n# HELP darkroom_event_age",
         "darkroom_latency_seconds_count{stage=\"tiny\"} 2\n",
         "darkroom_ready{stage=\"tiny\"} 1\n",
         "darkroom_heartbeat_age_seconds{stage=\"tiny\"} ",
