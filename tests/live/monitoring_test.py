@@ -43,7 +43,7 @@ class Prometheus:
         if self.process.poll() is not None:
             raise live.Failed(f"Prometheus ended: {self.log.read_text()[-2000:]}")
         try:
-            return self.get("query", query="1")
+            return urllib.request.urlopen(f"{self.url}/-/ready", timeout=5).read()
         except OSError:
             return False
 
