@@ -55,7 +55,7 @@ static void show(const void *state, struct shown *to) {
     struct arena a = {0};
     for (size_t i = 0; i < d->champions.count; i++) {
         struct deployed m;
-        struct err e;
+        struct err e = {0};
         if (champions_at(&d->champions, i, &a, &m, &e) || !m.model.data) continue;
         const struct metrics *x = &m.evaluation;
         bool measured = x->images > 0;

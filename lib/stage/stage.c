@@ -287,7 +287,8 @@ static void landed(struct stage_run *run) {
         metrics_count_model(m, &t->lists.by_model[i]);
     int64_t now = clock_now_ms();
     for (uint64_t i = 0; i < t->records; i++)
-        metrics_observe(&m->latency, (now - t->lists.times_ms[i]) * 1000);
+        if (t->lists.times_ms[i] >= 0) /* -1: a record without a time */
+            metrics_observe(&m->latency, (now - t->lists.times_ms[i]) * 1000);
     if (t->oldest_ms >= 0) m->event_age_ms = now > t->oldest_ms ? now - t->oldest_ms : 0;
     struct bus_state s;
     bus_state(run->bus, &s);
