@@ -91,7 +91,7 @@ static enum err_kind send_manifest(struct bytes model, const struct stored *cons
                        .model = model,
                        .time_ms = clock_now_ms()};
     enum err_kind kind = out_event(out, BATCHES, model, buf_bytes(&json), &ev, NULL, e);
-    if (!kind) stage_count(out, "batched", n);
+    if (!kind) stage_count_model(out, model, 0, n);
     buf_free(&json);
     return kind;
 }
@@ -154,7 +154,8 @@ static const struct stage batch = {
     .max_bytes = 16 << 20,
     .settings = settings,
     .state_size = sizeof(struct batch),
-    .counters = {"batched", "unlabelled"},
+    .counters = {"unlabelled"},
+    .by_model = "batched",
     .open = open_,
     .enough = enough,
     .handle = handle,

@@ -32,6 +32,8 @@
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
 
+#include <math.h>
+
 struct deploy {
     struct tables tables;
     struct champions champions;
@@ -45,6 +47,25 @@ static enum err_kind open_(void *state, struct err *e) {
 
 static enum err_kind on_update(void *state, const struct record *r, struct err *e) {
     return champions_update(&((struct deploy *)state)->champions, r, e);
+}
+
+/* As models.deployed says it, so a worker that has just begun shows it too. */
+static void show(const void *state, struct shown *to) {
+    const struct deploy *d = state;
+    struct arena a = {0};
+    for (size_t i = 0; i < d->champions.count; i++) {
+        struct deployed m;
+        struct err e = {0};
+        if (champions_at(&d->champions, i, &a, &m, &e) || !m.model.data) continue;
+        const struct metrics *x = &m.evaluation;
+        bool measured = x->images > 0;
+        stage_show(to, m.model,
+                   (const double[STAGE_GAUGES]){
+                       (double)m.version, (double)m.judged, (double)m.time_ms / 1000,
+                       (double)x->images, measured ? x->accuracy : NAN, x->auc, x->loss,
+                       x->precision, x->recall, x->ece, m.challenger.accuracy, m.pinned});
+    }
+    arena_free(&a);
 }
 
 /* What serves now; r: the message that it follows from. */
@@ -181,9 +202,23 @@ static const struct stage deploy = {
     .settings = settings,
     .state_size = sizeof(struct deploy),
     .counters = {"promoted", "rejected", "passed_over", "orders", "orders_refused"},
+    .gauges = {{"model_version", "Version that serves; 0: none yet."},
+               {"model_judged_version", "Latest version that was judged."},
+               {"model_judged_time_seconds", "When that was, seconds since 1970."},
+               {"model_held_out_images", "Images that the figures of what serves are from."},
+               {"model_accuracy", "Of what serves, on the images held out."},
+               {"model_auc", "Of what serves: area under the ROC curve, mean of the labels."},
+               {"model_loss", "Of what serves: cross-entropy."},
+               {"model_precision", "Of what serves, mean of the labels."},
+               {"model_recall", "Of what serves, mean of the labels."},
+               {"model_ece", "Of what serves: expected calibration error."},
+               {"model_judged_accuracy",
+                "Of the latest version that was judged, on the same images."},
+               {"model_pinned", "1 when no new version may take its place."}},
     .open = open_,
     .handle = handle,
     .on_update = on_update,
+    .show = show,
     .close = close_,
 };
 

@@ -46,6 +46,14 @@ static enum err_kind on_update(void *state, const struct record *r, struct err *
     return served_update(p->models, r->key, r->value, e);
 }
 
+static void show(const void *state, struct shown *to) {
+    const struct predict *p = state;
+    struct bytes model;
+    int64_t version;
+    for (size_t i = 0; served_at(p->models, i, &model, &version); i++)
+        stage_show(to, model, (const double[STAGE_GAUGES]){(double)version});
+}
+
 struct request {
     struct event ev;
     struct served *by; /* NULL: refused, for `why` */
@@ -101,8 +109,12 @@ static enum err_kind answer(const struct record *r, struct request *q, struct by
         q->why = *e;
         return answer(r, q, (struct bytes){0}, json, out, e);
     }
-    if (!e->kind) stage_count(out, q->by ? "answered" : "error_results", 1);
-    return e->kind;
+    if (e->kind) return e->kind;
+    if (q->by)
+        stage_count_model(out, m.model, m.version, 1);
+    else
+        stage_count_refused(out, &q->why);
+    return ERR_NONE;
 }
 
 static enum err_kind answer_slice(struct predict *p, const struct record *in, size_t n,
@@ -169,11 +181,13 @@ static const struct stage predict = {
     .replies = true,
     .settings = settings,
     .state_size = sizeof(struct predict),
-    .counters = {"answered", "error_results"},
+    .by_model = "answered",
+    .gauges = {{"serving_version", "Version of the model that this process answers with."}},
     .open = open_,
     .handle = handle,
     .refuse = refuse,
     .on_update = on_update,
+    .show = show,
     .close = close_,
 };
 

@@ -276,6 +276,12 @@ fleet_names() {
     for stage in "${STAGES[@]}"; do (cd "$SITE/pids" && ls -d "$stage"-* 2>/dev/null) || true; done
 }
 
+# fleet_targets: where the workers answer, as Prometheus reads it from a file.
+fleet_targets() {
+    local each
+    for each in $(fleet_names); do echo "127.0.0.1:$(<"$SITE/ports/$each")"; done | jq -R . | jq -sc '[{targets: .}]'
+}
+
 # fleet_start: WORKERS_<STAGE> of each stage (one unless set), and waits until all are ready.
 fleet_start() {
     local stage count each
@@ -284,6 +290,7 @@ fleet_start() {
         for ((each = 1; each <= ${!count:-1}; each++)); do worker_start "$stage" "$each"; done
     done
     for each in $(fleet_names); do proc_ready "$each" 60 worker_ready "$each"; done
+    fleet_targets >"$SITE/workers.json"
     say "workers $(fleet_names | paste -sd' ')"
 }
 

@@ -50,6 +50,13 @@ enum err_kind champions_find(const struct champions *c, struct bytes model, stru
     return ERR_NONE;
 }
 
+enum err_kind champions_at(const struct champions *c, size_t i, struct arena *a,
+                           struct deployed *committed, struct err *e) {
+    *committed = (struct deployed){0};
+    return c->list[i].message.len ? deployed_decode(buf_bytes(&c->list[i].message), a, committed, e)
+                                  : ERR_NONE;
+}
+
 void champions_say(struct champions *c, const struct deployed *m) {
     c->said = mem_resize(c->said, (c->said_count + 1) * sizeof *c->said);
     c->said[c->said_count++] = *m;

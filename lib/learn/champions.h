@@ -25,6 +25,9 @@ enum err_kind champions_update(struct champions *c, const struct record *r,
 enum err_kind champions_find(const struct champions *c, struct bytes model, struct arena *a,
                              struct deployed *last, struct deployed *committed,
                              struct err *e) MUST_CHECK;
+/* The same of the i-th model, as others can see it, all zero when nothing is deployed of it. */
+enum err_kind champions_at(const struct champions *c, size_t i, struct arena *a,
+                           struct deployed *committed, struct err *e) MUST_CHECK;
 void champions_say(struct champions *c, const struct deployed *m);
 void champions_forget(struct champions *c); /* before a hand-over, also one that comes again */
 void champions_free(struct champions *c);

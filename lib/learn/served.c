@@ -138,6 +138,13 @@ struct served *served_find(struct served_models *s, struct bytes model, struct e
     return NULL;
 }
 
+bool served_at(const struct served_models *s, size_t i, struct bytes *model, int64_t *version) {
+    if (i >= s->count) return false;
+    *model = bytes_of(s->list[i]->name);
+    *version = s->list[i]->version;
+    return true;
+}
+
 enum err_kind served_read(struct served *m, struct tensor_reader *reader, struct bytes file,
                           int *at, struct err *e) {
     const struct net_spec *net = net_spec(m->model.net);

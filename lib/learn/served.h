@@ -26,6 +26,8 @@ enum err_kind served_update(struct served_models *s, struct bytes key, struct by
                             struct err *e) MUST_CHECK;
 /* NULL and ERR_BAD (no-model). Borrowed until the next update. */
 struct served *served_find(struct served_models *s, struct bytes model, struct err *e);
+/* The i-th model and the version that answers for it; false: there are no more. */
+bool served_at(const struct served_models *s, size_t i, struct bytes *model, int64_t *version);
 /* Reads an image file as the version's input, into row *at of its next pass, of which there are at
    most `slice`. ERR_BAD as tensor_read: the row stays free. */
 enum err_kind served_read(struct served *m, struct tensor_reader *reader, struct bytes file,

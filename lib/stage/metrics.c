@@ -8,6 +8,7 @@
 #include "lib/base/version.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,6 +42,42 @@ void metrics_ready(struct stage_metrics *m, const char *why_not) {
     pthread_mutex_unlock(&m->lock);
 }
 
+void metrics_count_model(struct stage_metrics *m, const struct model_count *c) {
+    struct model_count *to = NULL;
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < m->by_model_count && !to; i++)
+        if (m->by_model[i].version == c->version && !strcmp(m->by_model[i].model, c->model))
+            to = &m->by_model[i];
+    if (!to) {
+        to = &m->by_model[0];
+        if (m->by_model_count < METRICS_MODELS)
+            to = &m->by_model[m->by_model_count++];
+        else
+            for (size_t i = 1; i < METRICS_MODELS; i++)
+                if (m->by_model[i].turn < to->turn) to = &m->by_model[i];
+        *to = *c;
+        to->n = 0;
+    }
+    to->n += c->n;
+    to->turn = ++m->turn;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void metrics_show(struct stage_metrics *m, const struct stage *s, const void *state) {
+    if (!s->show) return;
+    pthread_mutex_lock(&m->lock);
+    m->shown.count = 0;
+    s->show(state, &m->shown);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void stage_show(struct shown *to, struct bytes model, const double values[STAGE_GAUGES]) {
+    if (to->count == METRICS_MODELS || !event_model_is_valid(model)) return;
+    snprintf(to->rows[to->count].model, sizeof to->rows->model, "%.*s", (int)model.len,
+             (const char *)model.data);
+    memcpy(to->rows[to->count++].values, values, sizeof to->rows->values);
+}
+
 static void head(struct buf *out, const char *name, const char *type, const char *help) {
     buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -51,10 +88,11 @@ static void whole(struct buf *out, const char *stage, const char *name, const ch
     buf_printf(out, "%s{stage=\"%s\"} %" PRIu64 "\n", name, stage, value);
 }
 
+/* NAN: not known, so there is no series. */
 static void real(struct buf *out, const char *stage, const char *name, const char *type,
                  const char *help, double value) {
     head(out, name, type, help);
-    buf_printf(out, "%s{stage=\"%s\"} %.15g\n", name, stage, value);
+    if (!isnan(value)) buf_printf(out, "%s{stage=\"%s\"} %.15g\n", name, stage, value);
 }
 
 static void durations(struct buf *out, const char *stage, const char *name, const char *help,
@@ -82,16 +120,42 @@ static void write_outputs(struct stage_metrics *m, const struct stage *s, struct
         buf_printf(out, "darkroom_outputs_total{stage=\"%s\",topic=\"reply\"} %" PRIu64 "\n",
                    s->name, (uint64_t)m->replies);
 
-    head(out, "darkroom_dead_letters_total", "counter", "Records refused, by reason.");
+    bool letters = topic_dead_letters(s->in) != TOPIC_NONE;
+    const char *refused = letters ? "darkroom_dead_letters_total" : "darkroom_error_results_total";
+    head(out, refused, "counter",
+         letters ? "Records refused, by reason." : "Requests answered with an error, by reason.");
     for (int i = REASON_NONE + 1; i < REASON_COUNT; i++)
-        buf_printf(out, "darkroom_dead_letters_total{stage=\"%s\",reason=\"%s\"} %" PRIu64 "\n",
-                   s->name, reason_code((enum reason)i), (uint64_t)m->dead_letters[i]);
+        buf_printf(out, "%s{stage=\"%s\",reason=\"%s\"} %" PRIu64 "\n", refused, s->name,
+                   reason_code((enum reason)i), (uint64_t)m->refused[i]);
 
     for (int i = 0; i < STAGE_COUNTERS && s->counters[i]; i++) {
         char name[96];
         snprintf(name, sizeof name, "darkroom_%s_total", s->counters[i]);
         whole(out, s->name, name, "counter", "Counted by the stage itself.", m->counters[i]);
     }
+}
+
+/* Names of models need no escape (proto/event.h). */
+static void write_models(struct stage_metrics *m, const struct stage *s, struct buf *out) {
+    char name[96];
+    pthread_mutex_lock(&m->lock);
+    snprintf(name, sizeof name, "darkroom_%s_total", s->by_model ? s->by_model : "");
+    if (s->by_model) head(out, name, "counter", "Counted by the stage itself, by model.");
+    for (size_t i = 0; i < m->by_model_count; i++) {
+        const struct model_count *c = &m->by_model[i];
+        buf_printf(out, "%s{stage=\"%s\",model=\"%s\"", name, s->name, c->model);
+        if (c->version) buf_printf(out, ",version=\"%" PRId64 "\"", c->version);
+        buf_printf(out, "} %" PRIu64 "\n", c->n);
+    }
+    for (int i = 0; i < STAGE_GAUGES && s->gauges[i].name; i++) {
+        snprintf(name, sizeof name, "darkroom_%s", s->gauges[i].name);
+        head(out, name, "gauge", s->gauges[i].help);
+        for (size_t k = 0; k < m->shown.count; k++)
+            if (!isnan(m->shown.rows[k].values[i]))
+                buf_printf(out, "%s{stage=\"%s\",model=\"%s\"} %.15g\n", name, s->name,
+                           m->shown.rows[k].model, m->shown.rows[k].values[i]);
+    }
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* Fields 14, 15, 22 and 24 of /proc/self/stat: user and system ticks, start in ticks since boot,
@@ -130,18 +194,19 @@ void metrics_write(struct stage_metrics *m, const struct stage *s, struct buf *o
     whole(out, name, "darkroom_bytes_total", "counter", "Bytes of their keys and values.",
           m->bytes);
     write_outputs(m, s, out);
-    if (m->event_age_ms >= 0)
-        real(out, name, "darkroom_event_age_seconds", "gauge",
-             "Age of the oldest record of the last hand-over when it was committed.",
-             (double)m->event_age_ms / 1000);
-    if (m->lag >= 0)
-        whole(out, name, "darkroom_lag_records", "gauge",
-              "Records behind the end of the assigned partitions.", (uint64_t)m->lag);
+    write_models(m, s, out);
+    real(out, name, "darkroom_event_age_seconds", "gauge",
+         "Age of the oldest record of the last hand-over when it was committed.",
+         m->event_age_ms < 0 ? NAN : (double)m->event_age_ms / 1000);
+    real(out, name, "darkroom_lag_records", "gauge",
+         "Records behind the end of the assigned partitions.", m->lag < 0 ? NAN : (double)m->lag);
     whole(out, name, "darkroom_assigned_partitions", "gauge",
           "Partitions of the input that this process has.", (uint64_t)m->partitions);
     durations(out, name, "darkroom_commit_seconds", "Time of one commit.", &m->commit);
     durations(out, name, "darkroom_handle_seconds", "Time of one call of the stage's handler.",
               &m->handle);
+    durations(out, name, "darkroom_latency_seconds",
+              "From a record's time to the commit of what became of it, each record.", &m->latency);
     whole(out, name, "darkroom_rewinds_total", "counter",
           "Times that the stage went back to the last commit.", m->rewinds);
     real(out, name, "darkroom_backoff_seconds_total", "counter",
@@ -150,6 +215,13 @@ void metrics_write(struct stage_metrics *m, const struct stage *s, struct buf *o
           "Records that retention took before they were read.", m->gaps);
     whole(out, name, "darkroom_restarts_total", "counter",
           "Deaths of the working process that its parent saw.", m->restarts);
+    pthread_mutex_lock(&m->lock);
+    bool ready = !*m->not_ready;
+    pthread_mutex_unlock(&m->lock);
+    whole(out, name, "darkroom_ready", "gauge", "1 when /readyz says so, else 0.", ready);
+    real(out, name, "darkroom_heartbeat_age_seconds", "gauge",
+         "Time since the loop's last sign of life.",
+         (double)(clock_monotonic_us() - m->beat_us) / 1e6);
     write_process(name, out);
     head(out, "darkroom_build_info", "gauge", "Always 1; the version is its label.");
     buf_printf(out, "darkroom_build_info{stage=\"%s\",version=\"%s\"} 1\n", name, DARKROOM_VERSION);

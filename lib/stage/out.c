@@ -10,6 +10,7 @@
 #include "lib/base/version.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,15 +21,28 @@ void out_begin(struct out *o, const struct record *in, size_t n, int attempts) {
     o->count = 0;
     o->attempts = attempts;
     o->refused = (struct err){0};
-    o->tally = (struct tally){.records = n, .oldest_ms = -1};
+    o->tally = (struct tally){.records = n, .oldest_ms = -1, .lists = o->tally.lists};
+    o->tally.lists.by_model_count = 0;
+    if (n > o->tally.lists.times_cap) {
+        o->tally.lists.times_cap = n;
+        o->tally.lists.times_ms = mem_resize(o->tally.lists.times_ms, n * sizeof(int64_t));
+    }
     for (size_t i = 0; i < n; i++) {
+        o->tally.lists.times_ms[i] = in[i].time_ms;
         o->tally.bytes += in[i].key.len + in[i].value.len;
         if (o->tally.oldest_ms < 0 || in[i].time_ms < o->tally.oldest_ms)
             o->tally.oldest_ms = in[i].time_ms;
     }
 }
 
+void tally_free(struct tally *t) {
+    free(t->lists.times_ms);
+    free(t->lists.by_model);
+    *t = (struct tally){0};
+}
+
 void out_free(struct out *o) {
+    tally_free(&o->tally);
     arena_free(&o->arena);
     free(o->list);
 }
@@ -172,7 +186,7 @@ static const char *refuse(struct out *o, const struct record *r, const struct er
     static long long said;
     enum topic t = topic_dead_letters(o->stage->in);
     o->refused = *why;
-    o->tally.dead_letters[why->reason < REASON_COUNT ? why->reason : REASON_NONE]++;
+    stage_count_refused(o, why);
     if (log_due(&said, 1000))
         log_warn("refused %s[%d]@%" PRId64 ": %s: %s", r->topic, r->partition, r->offset,
                  reason_code(why->reason), why->text);
@@ -216,6 +230,29 @@ void stage_count(struct out *o, const char *counter, uint64_t n) {
             return;
         }
     log_error("%s counts %s, which it does not name", o->stage->name, counter);
+}
+
+void stage_count_model(struct out *o, struct bytes model, int64_t version, uint64_t n) {
+    struct tally *t = &o->tally;
+    if (!event_model_is_valid(model)) return;
+    for (size_t i = t->lists.by_model_count; i-- > 0;) {
+        struct model_count *c = &t->lists.by_model[i];
+        if (c->version != version || !bytes_is(model, c->model)) continue;
+        c->n += n;
+        return;
+    }
+    if (t->lists.by_model_count == t->lists.by_model_cap) {
+        t->lists.by_model_cap = t->lists.by_model_cap ? t->lists.by_model_cap * 2 : 8;
+        t->lists.by_model =
+            mem_resize(t->lists.by_model, t->lists.by_model_cap * sizeof *t->lists.by_model);
+    }
+    struct model_count *c = &t->lists.by_model[t->lists.by_model_count++];
+    *c = (struct model_count){.version = version, .n = n};
+    snprintf(c->model, sizeof c->model, "%.*s", (int)model.len, (const char *)model.data);
+}
+
+void stage_count_refused(struct out *o, const struct err *why) {
+    o->tally.refused[why->reason < REASON_COUNT ? why->reason : REASON_NONE]++;
 }
 
 struct coordinates out_origin(struct out *o, const struct record *r) {

@@ -8,12 +8,20 @@
 #include "lib/stage/metrics.h"
 #include "lib/stage/stage.h"
 
-/* What is added to the metrics when the hand-over is committed. */
+/* What is added to the metrics when the hand-over is committed. {0} is empty. */
 struct tally {
     uint64_t records, bytes, outputs[STAGE_OUTPUTS], replies;
-    uint64_t dead_letters[REASON_COUNT], counters[STAGE_COUNTERS];
+    uint64_t refused[REASON_COUNT], counters[STAGE_COUNTERS];
     int64_t oldest_ms; /* time of the oldest record; -1: there is none */
+
+    struct {
+        int64_t *times_ms; /* of the records */
+        struct model_count *by_model;
+        size_t times_cap, by_model_count, by_model_cap;
+    } lists; /* their memory is used again */
 };
+
+void tally_free(struct tally *t);
 
 struct out {
     const struct stage *stage;

@@ -77,6 +77,7 @@ struct stage_run {
     } bury;
 
     bool caught_up, ever_caught_up; /* with the watched topic */
+    bool to_show;                   /* the stage has taken updates */
     struct update *updates;         /* one a key */
     struct retry updates_retry;
 
@@ -194,6 +195,7 @@ static enum err_kind offer(struct stage_run *run, const struct record *r, bool *
     enum err_kind kind = run->stage->on_update ? run->stage->on_update(run->state, r, e) : ERR_NONE;
     *taken = kind != ERR_AGAIN;
     if (kind == ERR_FATAL) return kind;
+    run->to_show = run->to_show || !kind;
     if (kind == ERR_BAD)
         log_warn("passed over %s[%d]@%" PRId64 ": %s", r->topic, r->partition, r->offset, e->text);
     if (kind == ERR_AGAIN && log_due(&run->said_ms, SAY_EVERY_MS))
@@ -280,8 +282,13 @@ static void landed(struct stage_run *run) {
     m->replies += t->replies;
     for (int i = 0; i < STAGE_OUTPUTS; i++) m->outputs[i] += t->outputs[i];
     for (int i = 0; i < STAGE_COUNTERS; i++) m->counters[i] += t->counters[i];
-    for (int i = 0; i < REASON_COUNT; i++) m->dead_letters[i] += t->dead_letters[i];
+    for (int i = 0; i < REASON_COUNT; i++) m->refused[i] += t->refused[i];
+    for (size_t i = 0; i < t->lists.by_model_count; i++)
+        metrics_count_model(m, &t->lists.by_model[i]);
     int64_t now = clock_now_ms();
+    for (uint64_t i = 0; i < t->records; i++)
+        if (t->lists.times_ms[i] >= 0) /* -1: a record without a time */
+            metrics_observe(&m->latency, (now - t->lists.times_ms[i]) * 1000);
     if (t->oldest_ms >= 0) m->event_age_ms = now > t->oldest_ms ? now - t->oldest_ms : 0;
     struct bus_state s;
     bus_state(run->bus, &s);
@@ -435,7 +442,9 @@ static enum err_kind hand_over(struct stage_run *run, struct err *e) {
     struct bus_state s;
     bus_state(run->bus, &s);
     run->commits = s.commits;
+    struct tally settled = run->flight; /* its memory is the next one's */
     run->flight = run->out.tally;
+    run->out.tally = settled;
     run->in_flight = true;
     run->first_us = 0;
     run->hands->held.count = 0;
@@ -488,6 +497,9 @@ static enum err_kind turn(struct stage_run *run, int wait_ms, bool *idle, struct
     if (run->rewind_wanted && rewind_bus(run, e)) return e->kind;
     if (run->caught_up ? gather_updates(run, e) || offer_kept(run, e) : catch_up(run, 0, e))
         return e->kind;
+
+    if (run->to_show) metrics_show(run->metrics, s, run->state);
+    run->to_show = false;
 
     size_t crowd = careful_crowd(run);
     struct bus_limits limits = {
@@ -553,5 +565,6 @@ void stage_run_free(struct stage_run *run) {
     if (run->opened && run->stage->close) run->stage->close(run->state);
     while (run->updates) drop_update(&run->updates);
     out_free(&run->out);
+    tally_free(&run->flight);
     free(run);
 }

@@ -23,7 +23,14 @@
 
 struct out; /* what one call of `handle` gives out */
 
-enum { STAGE_OUTPUTS = 2, STAGE_COUNTERS = 8 };
+struct shown; /* figures of the stage's state, for people */
+
+enum { STAGE_OUTPUTS = 2, STAGE_COUNTERS = 8, STAGE_GAUGES = 12 };
+
+/* A figure of a model, as darkroom_<name>{model="…"}. */
+struct stage_gauge {
+    const char *name, *help;
+};
 
 struct stage {
     const char *name;                  /* "batch": group, transactional ids, metrics, log */
@@ -42,6 +49,8 @@ struct stage {
     const struct setting *settings;       /* into the state */
     size_t state_size;                    /* zeroed before settings are read */
     const char *counters[STAGE_COUNTERS]; /* names for stage_count, as in darkroom_<name>_total */
+    const char *by_model;                 /* one more, for stage_count_model; NULL: none */
+    struct stage_gauge gauges[STAGE_GAUGES]; /* of stage_show, in its order */
 
     /* Once, before anything else. ERR_AGAIN is repeated with back-off. */
     enum err_kind (*open)(void *state, struct err *e);
@@ -62,6 +71,9 @@ struct stage {
        the first call of handle, and each one with watch_first, waits until it is taken. ERR_BAD:
        passed over. */
     enum err_kind (*on_update)(void *state, const struct record *r, struct err *e);
+    /* Says with stage_show what on_update has made of the state; after each round of updates. NULL:
+       nothing. */
+    void (*show)(const void *state, struct shown *to);
     /* Forget all since the last commit, before the next handle: after a failure, and when
        partitions came or went. NULL: nothing is held. */
     void (*rewind)(void *state);
@@ -101,6 +113,15 @@ enum err_kind stage_alive(struct out *o, struct err *e) MUST_CHECK;
 struct alive out_alive(struct out *o);
 /* Adds to a counter that the stage names. */
 void stage_count(struct out *o, const char *counter, uint64_t n);
+/* Adds to the counter by_model: darkroom_<by_model>_total{model="…",version="…"}; version 0: without.
+   Only the METRICS_MODELS series that were counted last are shown, so that names which others choose
+   do not fill a memory. */
+void stage_count_model(struct out *o, struct bytes model, int64_t version, uint64_t n);
+/* Counts a record that was refused with an answer, by its reason. */
+void stage_count_refused(struct out *o, const struct err *why);
+/* From `show`, once a model (its first METRICS_MODELS): what each of the stage's gauges stands at; NAN:
+   nothing is known. */
+void stage_show(struct shown *to, struct bytes model, const double values[STAGE_GAUGES]);
 /* Where the record stood first: one that comes back from the dead letters is still the one that it
    was. In the call's memory. */
 struct coordinates out_origin(struct out *o, const struct record *r);

@@ -9,6 +9,7 @@
 #include "lib/stage/poison.h"
 #include "lib/stage/stage.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,7 +17,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
 
 enum { MOST = 256, HUGE_LEN = 1100000 };
 
@@ -71,6 +71,7 @@ static enum err_kind one(struct tiny *t, const struct record *r, struct out *out
     }
     if (bytes_is(r->value, "twice") && out_send(out, IMAGES_PREPARED, &copy, e)) return e->kind;
     stage_count(out, "passed", 1);
+    stage_count_model(out, r->key, 3, 1);
     return out_send(out, IMAGES_PREPARED, &copy, e);
 }
 
@@ -92,6 +93,12 @@ static enum err_kind on_update(void *state, const struct record *r, struct err *
     return ERR_NONE;
 }
 
+static void show(const void *state, struct shown *to) {
+    const struct tiny *t = state;
+    stage_show(to, BYTES("digits"), (const double[STAGE_GAUGES]){t->updates, NAN});
+    stage_show(to, BYTES("no\nmodel"), (const double[STAGE_GAUGES]){1, 1});
+}
+
 static void rewind_(void *state) {
     ((struct tiny *)state)->rewinds++;
 }
@@ -109,9 +116,12 @@ static const struct stage plain = {
     .replies = true,
     .state_size = sizeof(struct tiny),
     .counters = {"passed"},
+    .by_model = "answered",
+    .gauges = {{"seen", "Updates."}, {"unseen", "None."}},
     .open = open_,
     .handle = handle,
     .on_update = on_update,
+    .show = show,
     .rewind = rewind_,
     .close = close_,
 };
@@ -309,7 +319,7 @@ static void dead_letters_are_the_record_as_it_came(void **state) {
     }
     int64_t when;
     assert_int_equal(clock_parse(record_header(out, "dlq.time"), &when, &w->e), ERR_NONE);
-    assert_int_equal(w->metrics.dead_letters[REASON_NOT_PNG], 1);
+    assert_int_equal(w->metrics.refused[REASON_NOT_PNG], 1);
     stop(w);
 }
 
@@ -426,6 +436,7 @@ static void a_failed_commit_repeats_both(void **state) {
     run_dry(w);
     assert_int_equal(prepared(w), 5);
     assert_int_equal(w->metrics.records, 5);
+    assert_int_equal(w->metrics.by_model[0].n, 5);
     assert_true(w->tiny.records > 5);
     assert_int_equal(w->tiny.rewinds, 1);
     stop(w);
@@ -718,9 +729,27 @@ static void a_note_alone_buries_nobody(void **state) {
     assert_int_equal(prepared(w), 1);
 }
 
+/* Whoever may choose names does not fill the page: the series that was counted last is kept. */
+static void series_by_model_are_bounded(void **state) {
+    struct world *w = *state;
+    struct model_count c = {.n = 2};
+    for (int i = 0; i < METRICS_MODELS + 10; i++) {
+        snprintf(c.model, sizeof c.model, "m%d", i);
+        metrics_count_model(&w->metrics, &c);
+        metrics_count_model(&w->metrics, &(struct model_count){.model = "m0", .n = 1});
+    }
+    assert_int_equal(w->metrics.by_model_count, METRICS_MODELS);
+    assert_string_equal(w->metrics.by_model[0].model, "m0");
+    assert_int_equal(w->metrics.by_model[0].n, METRICS_MODELS + 12);
+    assert_string_equal(w->metrics.by_model[1].model, "m256");
+    assert_int_equal(w->metrics.by_model[1].n, 2);
+}
+
 static void the_page_for_prometheus(void **state) {
     struct world *w = *state;
     struct buf page = {0};
+    w->stage.watch = MODELS_DEPLOYED;
+    say_to(w, MODELS_DEPLOYED, "update");
     start(w);
     say(w, "ok");
     say(w, "refuse");
@@ -731,6 +760,13 @@ static void the_page_for_prometheus(void **state) {
         "darkroom_outputs_total{stage=\"tiny\",topic=\"images.prepared\"} 1\n",
         "darkroom_dead_letters_total{stage=\"tiny\",reason=\"not-png\"} 1\n",
         "darkroom_passed_total{stage=\"tiny\"} 1\n",
+        "darkroom_answered_total{stage=\"tiny\",model=\"k\",version=\"3\"} 1\n",
+        "# HELP darkroom_seen Updates.\n# TYPE darkroom_seen gauge\n"
+        "darkroom_seen{stage=\"tiny\",model=\"digits\"} 1\n"
+        "# HELP darkroom_unseen None.\n# TYPE darkroom_unseen gauge\n# HELP darkroom_event_age",
+        "darkroom_latency_seconds_count{stage=\"tiny\"} 2\n",
+        "darkroom_ready{stage=\"tiny\"} 1\n",
+        "darkroom_heartbeat_age_seconds{stage=\"tiny\"} ",
         "darkroom_lag_records{stage=\"tiny\"} 0\n",
         "darkroom_assigned_partitions{stage=\"tiny\"} 1\n",
         "# TYPE darkroom_commit_seconds histogram\n",
@@ -759,6 +795,7 @@ int main(void) {
         TEST(overlap_leaves_the_commit_under_way),
         TEST(a_failed_commit_repeats_both),
         TEST(faults_lose_and_double_nothing),
+        TEST(series_by_model_are_bounded),
         TEST(watch_first_sees_what_was_committed_before),
         TEST(an_update_waits_while_the_stage_goes_on),
         TEST(an_undeclared_topic_is_refused),
