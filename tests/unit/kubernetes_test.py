@@ -801,6 +801,42 @@ class Kubernetes(unittest.TestCase):
                 self.assertEqual(done.returncode, 1, done.stderr)
                 self.assertIn("dist/install.yaml" if name.endswith(".env") else name, done.stdout)
 
+    def test_redis_secret_is_what_is_mounted(self):
+        made = yaml.safe_load(subprocess.run([KUBERNETES / "redis-secret"], check=True, capture_output=True, text=True).stdout)
+        self.assertEqual((made["kind"], made["metadata"]["name"]), ("Secret", "darkroom-redis"))
+        mounted = {item["key"] for _, _, pod in pods(self.overlays["prod"]) for volume in pod.get("volumes", [])
+                   if volume.get("secret", {}).get("secretName") == "darkroom-redis" for item in volume["secret"]["items"]}
+        self.assertEqual(mounted, {"users.acl", "url", "url-predict"})
+        self.assertLessEqual(mounted, set(made["stringData"]))
+
+    @unittest.skipUnless(shutil.which("redis-server"), "there is no redis-server")
+    def test_redis_takes_its_users(self):
+        """As the StatefulSet starts it, with what redis-secret makes."""
+        made = yaml.safe_load(subprocess.run([KUBERNETES / "redis-secret"], check=True, capture_output=True, text=True).stdout)
+        args = one(self.overlays["prod"], "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]["args"]
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "users.acl").write_text(made["stringData"]["users.acl"])
+            words = [arg.replace("/data", folder).replace("/etc/darkroom/redis", folder) for arg in args]
+            server = subprocess.Popen(["redis-server", *words, "--port", "0", "--unixsocket", f"{folder}/s"], stdout=subprocess.DEVNULL)
+            try:
+                for _ in range(100):
+                    if pathlib.Path(folder, "s").exists():
+                        break
+                    time.sleep(0.1)
+
+                def ask(url, *command):
+                    user, password = re.match(r"redis://([^:]+):([^@]+)@", url).groups() if url else ("", "")
+                    login = ["--no-auth-warning", "--user", user, "--pass", password] if url else []
+                    return subprocess.run(["redis-cli", "-s", f"{folder}/s", *login, *command], capture_output=True, text=True).stdout.strip()
+
+                self.assertIn("NOAUTH", ask(None, "get", "darkroom.artifact:x"))
+                self.assertEqual(ask(made["stringData"]["url"], "set", "darkroom.artifact:x", "y"), "OK")
+                self.assertEqual(ask(made["stringData"]["url-predict"], "get", "darkroom.artifact:x"), "y")
+                self.assertIn("NOPERM", ask(made["stringData"]["url-predict"], "set", "darkroom.artifact:x", "z"))
+            finally:
+                server.terminate()
+                server.wait()
+
     def test_programs_take_their_settings(self):
         for name in ("dev", "prod"):
             with self.subTest(name):
