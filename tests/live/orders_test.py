@@ -176,6 +176,18 @@ class Orders(live.LiveTest):
         self.assertIn(learned[0]["id"][:12], table)
         self.assertEqual(1, self.fleet.command("models", "find", "0123456789abcdef", check=False).returncode)
 
+    def test_7_made_again(self):
+        """Five versions, one of which met a label that none before it knew."""
+        known = {label for label, _ in self.images}
+        for images in ([("other", value) for _, value in self.asked[:70]], self.asked[70:140], self.asked[140:]):
+            self.publish(images)
+        newest = max(m["version"] for m in self.versions())
+        labels = [next(m["labels"] for m in self.versions() if m["version"] == version)
+                  for version in range(newest - 5, newest + 1)]
+        self.assertIn((len(known), len(known) + 1), list(zip(labels, labels[1:])))
+        for version in range(newest - 4, newest + 1):
+            self.assertIn("is the same bit for bit", self.fleet.command("models", "verify", "default", str(version)).stdout)
+
     # ---- the store
 
     def remove(self, *words):
