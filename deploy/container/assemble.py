@@ -49,13 +49,14 @@ class Packages:
     def __init__(self, arch):
         self.about, self.owner = {}, {}
         form = "${Package}\t${Architecture}\t${Version}\t${source:Package}\t${source:Version}\t${Homepage}\n"
-        for line in subprocess.run(["dpkg-query", "-W", "-f", form], check=True, capture_output=True, text=True).stdout.splitlines():
-            name, its, version, source, source_version, home = line.split("\t")
-            if its not in (arch, "all"):
+        rows = [line.split("\t") for line in subprocess.run(["dpkg-query", "-W", "-f", form], check=True, capture_output=True, text=True).stdout.splitlines()]
+        # In a root of two architectures the wanted one comes first; the other has what is the same for both.
+        for name, its, version, source, source_version, home in sorted(rows, key=lambda row: row[1] not in (arch, "all")):
+            if name in self.about:
                 continue
             self.about[name] = {"version": version, "arch": its, "source": source, "source_version": source_version, "home": home}
-            for form_of_name in (f"{name}:{its}", name):
-                files = pathlib.Path(f"/var/lib/dpkg/info/{form_of_name}.list")
+            for stem in (f"{name}:{its}", name):
+                files = pathlib.Path(f"/var/lib/dpkg/info/{stem}.list")
                 if files.is_file():
                     for path in files.read_text().splitlines():
                         self.owner.setdefault(re.sub(r"^/(lib|lib64|bin|sbin)(?=/)", r"/usr/\1", path), name)
