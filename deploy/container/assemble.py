@@ -146,10 +146,9 @@ class Image:
                 self.take(path, ("licences",))
 
 
-def licence_of(text):
-    """The licences that a copyright file in Debian's form names, as SPDX wants them: unknown names are references."""
-    names = set(re.findall(r"^License: *([A-Za-z0-9.+-]+)[ \t]*$", text, re.M))
-    return sorted(names)
+def licences_of(text):
+    """The licences that a copyright file in Debian's form names, each by one word."""
+    return sorted(set(re.findall(r"^License: *([A-Za-z0-9.+-]+)[ \t]*$", text, re.M)))
 
 
 def spdx(image, args, created):
@@ -175,7 +174,7 @@ def spdx(image, args, created):
             text = image.files().get(image.take(f"/usr/share/doc/{name}/copyright"), b"").decode(errors="replace")
             package |= {"versionInfo": about["version"], "supplier": "Organization: Debian", "primaryPackagePurpose": "LIBRARY",
                         "sourceInfo": f"Debian's source package {about['source']} {about['source_version']}",
-                        "comment": "licences that its copyright file names: " + (", ".join(licence_of(text)) or "see there"),
+                        "comment": "licences that its copyright file names: " + (", ".join(licences_of(text)) or "see there"),
                         "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator":
                                           f"pkg:deb/debian/{name.replace('+', '%2B')}@{about['version'].replace('+', '%2B')}?arch={about['arch']}&distro=debian-13"}]}
             if about["home"]:
