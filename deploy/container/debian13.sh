@@ -43,16 +43,20 @@ debian_root() {
     echo "$want" >"$dir/.complete"
 }
 
+# checkout WORD...: git in this checkout, whoever owns it.
+checkout() { git -c "safe.directory=$ROOT" -C "$ROOT" "$@"; }
+
 # debian_source DIR: this checkout, as it is, becomes /src in it.
 debian_source() {
     rm -rf --one-file-system "$1/src"
     mkdir -p "$1/src"
-    (cd "$ROOT" && git ls-files -co --exclude-standard -z | xargs -0 tar -cf - --) | tar -xf - -C "$1/src"
+    checkout ls-files -co --exclude-standard -z |
+        tar -C "$ROOT" --null --no-recursion --ignore-failed-read -T - -cf - | tar -xf - -C "$1/src"
 }
 
 # debian_run DIR [NAME=VALUE...]: runs the script on its standard input there, with mounts that end with it.
 debian_run() {
-    unshare --mount --pid --fork sh -euc '
+    unshare --mount --pid --fork --kill-child sh -euc '
         root=$1; shift
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
