@@ -149,7 +149,7 @@ class Compose(unittest.TestCase):
     def test_order(self):
         self.rule(check_order, ("    topics: {condition: service_completed_successfully}\n", ""),
                   ("redis: {condition: service_healthy}", "radish: {condition: service_healthy}"),
-                  ("    healthcheck: {test: [CMD, nc", "    labels: {test: [CMD, nc"))
+                  ("    healthcheck: {test: [CMD, bash", "    labels: {test: [CMD, bash"))
 
     def test_kafka(self):
         self.rule(check_kafka, ("apache/kafka:", "apache/kafka:1"), ("CLEANUP_INTERVAL_MS: \"1000\"", "CLEANUP_INTERVAL_MS: \"10000\""))
