@@ -215,8 +215,8 @@ def layer(entries, date):
     return out.getvalue()
 
 
-def archive(layers, args, created, docker):
-    """Returns (the archive's bytes, the manifest's digest)."""
+def archives(layers, args, created):
+    """Returns the image as an OCI archive and in the form of docker save, its digest, and the packed layers."""
     blobs = {}
 
     def blob(data, kind):
@@ -244,12 +244,13 @@ def archive(layers, args, created, docker):
 
     def place(each):
         return "blobs/" + each["digest"].replace(":", "/")
-    files = dict(blobs)
-    files["manifest.json"] = document([{"Config": place(config), "RepoTags": [args.name], "Layers": [place(each) for each in packed]}])
-    if not docker:
-        files["oci-layout"] = document({"imageLayoutVersion": "1.0.0"})
-        files["index.json"] = document({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]})
-    return layer({f"/{name}": (data, 0o644) for name, data in files.items()}, args.epoch), manifest["digest"], packed
+
+    def tar(extra):
+        return layer({f"/{name}": (data, 0o644) for name, data in {**blobs, **extra}.items()}, args.epoch)
+    oci = {"oci-layout": document({"imageLayoutVersion": "1.0.0"}),
+           "index.json": document({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]})}
+    docker = {"manifest.json": document([{"Config": place(config), "RepoTags": [args.name], "Layers": [place(each) for each in packed]}])}
+    return tar(oci), tar(docker), manifest["digest"], packed
 
 
 def size(n):
@@ -277,7 +278,6 @@ def main():
     for name in ("arch", "version", "revision", "name", "install", "source", "out"):
         words.add_argument(f"--{name}", required=True)
     words.add_argument("--epoch", type=int, required=True)
-    words.add_argument("--docker", action="store_true")
     args = words.parse_args()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(args.epoch))
 
@@ -302,11 +302,12 @@ def main():
 
     # Debian's dates would tell two roots apart that have the same files.
     layers = [layer(debian, 0), layer(own, args.epoch)]
-    data, digest, packed = archive(layers, args, created, args.docker)
+    oci, docker, digest, packed = archives(layers, args, created)
     out = pathlib.Path(args.out)
     out.mkdir(exist_ok=True)
-    (out / "image.tar").write_bytes(data)
-    (out / "sbom.json").write_bytes(bill)
+    (out / "oci.tar").write_bytes(oci)
+    (out / "docker.tar").write_bytes(docker)
+    (out / "spdx.json").write_bytes(bill)
     (out / "digest").write_text(digest + "\n")
     explain(image, layers, packed)
 
