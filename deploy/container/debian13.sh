@@ -37,7 +37,8 @@ debian_root() {
     [[ $(cat "$dir/.complete" 2>/dev/null) == "$want" && $(find "$dir/.complete" -mmin -1440) ]] && return
     say "making a Debian 13 from $(sed -n 's/^deb \([^ ]*\).*/\1/p; q' "$sources")"
     rm -rf --one-file-system "$dir"
-    mmdebstrap --variant=apt --architectures="$native$([[ $arch == "$native" ]] || echo ",$arch")" \
+    # Its mounts end with it, even when it is killed.
+    unshare --mount mmdebstrap --variant=apt --architectures="$native$([[ $arch == "$native" ]] || echo ",$arch")" \
         --include="$(debian_packages "$arch" | paste -sd,)" trixie "$dir" "$sources" >"$SITE/logs/mmdebstrap.log" 2>&1 ||
         { log_tail mmdebstrap; die "could not make it"; }
     echo "$want" >"$dir/.complete"

@@ -94,6 +94,12 @@ def check_order(text):
     return wrong + ["the topics do not wait for Kafka"] * (waits.get("topics", {}).get("kafka") != {"condition": "service_healthy"})
 
 
+def check_health(text):
+    """Podman splits the words of a check at their blanks, and what is left of it may succeed always."""
+    return [f"{name}: the check's word {word!r} has a blank" for name, service in services(text).items()
+            for word in service.get("healthcheck", {}).get("test", []) if " " in word]
+
+
 def check_kafka(text):
     """The broker of deploy/local/kafka: version and properties, but for where it listens and keeps its data."""
     its, wrong = services(text)["kafka"], []
@@ -150,6 +156,9 @@ class Compose(unittest.TestCase):
         self.rule(check_order, ("    topics: {condition: service_completed_successfully}\n", ""),
                   ("redis: {condition: service_healthy}", "radish: {condition: service_healthy}"),
                   ("    healthcheck: {test: [CMD, bash", "    labels: {test: [CMD, bash"))
+
+    def test_health(self):
+        self.rule(check_health, ("\"</dev/tcp", "\": </dev/tcp"))
 
     def test_kafka(self):
         self.rule(check_kafka, ("apache/kafka:", "apache/kafka:1"), ("CLEANUP_INTERVAL_MS: \"1000\"", "CLEANUP_INTERVAL_MS: \"10000\""))
