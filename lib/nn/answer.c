@@ -1,3 +1,4 @@
+/* answer: the threads take what is left, a piece at a time. */
 #include "lib/nn/answer.h"
 
 #include "lib/base/bytes.h"
