@@ -98,8 +98,8 @@ static void test_glyphs(void **state) {
 
 static void test_shapes(void **state) {
     (void)state;
-    assert_true(accuracy(&made_shapes, "[]", 2, 1000, 8.5, 32) < 0.65);
-    assert_true(accuracy(&made_shapes, "auto", 2, 1000, 12, 32) > 0.8);
+    assert_true(accuracy(&made_shapes, "[]", 2, 1000, 8.5, 16) < 0.65);
+    assert_true(accuracy(&made_shapes, "auto", 2, 1000, 16, 16) > 0.8);
 }
 
 int main(void) {
