@@ -99,7 +99,7 @@ static void draw_shape(int class, uint64_t seed, uint8_t *out) {
     double a = between(&seed, 7, 14), b = a * between(&seed, 0.7, 1.3),
            angle = between(&seed, -0.4, 0.4), cx = between(&seed, 15, SHAPE_W - 15),
            cy = between(&seed, 15, SHAPE_H - 15), cosine = cos(angle), sine = sin(angle);
-    double line[2][3]; /* two lines across the picture, of the other colour */
+    double line[2][3]; /* two lines across the picture, of its colour */
     for (int i = 0; i < 2; i++) {
         double turn = between(&seed, 0, 6.2832);
         line[i][0] = cos(turn);
