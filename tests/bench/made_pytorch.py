@@ -1,31 +1,35 @@
 #!/usr/bin/env python3
-"""made_pytorch: what PyTorch makes of the images that `bench_learn --write` wrote, as one would do it by hand.
+"""made_pytorch: what PyTorch makes of the images of FOLDER/train/<label>/*.png, as one would do it by hand.
 
-    made_pytorch.py FOLDER HEIGHT WIDTH CHANNELS CLASSES PRESENTATIONS SEED
+    made_pytorch.py FOLDER PRESENTATIONS SEED
 
-Prints two accuracies on the test images, in percent: of softmax regression on the pixels, which says how hard they are,
+Prints two accuracies on the images of FOLDER/test, in percent: of softmax regression on the pixels, which says how hard they are,
 and of a convolutional network with batch normalisation (for colour of residual blocks), trained in one go over all
 images with a one-cycle schedule, images turned, stretched and moved each time, and colour ones mirrored.
 """
 
 import sys
+from pathlib import Path
 
 import numpy
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-folder = sys.argv[1]
-height, width, channels, classes, presentations, seed = map(int, sys.argv[2:])
+folder = Path(sys.argv[1])
+presentations, seed = map(int, sys.argv[2:])
+labels = sorted(path.name for path in (folder / "train").iterdir())
 batch = 128
 torch.manual_seed(seed)
 torch.set_num_threads(2)
 
 
 def load(what):
-    x = numpy.fromfile(f"{folder}/{what}.x", numpy.uint8).reshape(-1, height, width, channels)
-    y = numpy.fromfile(f"{folder}/{what}.y", numpy.uint8)
-    return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y).long()
+    paths = sorted((folder / what).glob("*/*.png"))
+    x = numpy.stack([numpy.asarray(Image.open(path)) for path in paths])
+    y = [labels.index(path.parent.name) for path in paths]
+    return torch.from_numpy(x.reshape(*x.shape[:3], -1)).permute(0, 3, 1, 2).contiguous(), torch.tensor(y)
 
 
 def changed(x):
@@ -84,12 +88,13 @@ def network():
     else:
         body = [conv(1, 32), nn.ReLU(), nn.MaxPool2d(2), conv(32, 64), nn.ReLU(), nn.MaxPool2d(2),
                 conv(64, 96), nn.ReLU(), nn.MaxPool2d(2), conv(96, 128), nn.ReLU()]
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, len(labels)))
 
 
 x, y = load("train")
 xt, yt = load("test")
+channels, height, width = x.shape[1:]
 mean, deviation = x[:500].float().mean(), x[:500].float().std()
-linear = nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, classes))
+linear = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), len(labels)))
 cnn = network().to(memory_format=torch.channels_last)
 print(f"{train(linear, 0.005, 1e-4, False):.2f} {train(cnn, 0.1, 5e-4, True):.2f}")
