@@ -9,22 +9,25 @@
  *   --seed N     of the order                   --batch N    images of a batch
  *   --join N     batches of a version           --every N    a line for each N-th version, and the last
  *   --wrong S    share of the images that come with another label; corrected at the end
- *   --train N, --test N   images to draw        --write DIR  writes them for other programs, and ends
+ *   --train N, --test N   images to draw        --write DIR  of both, as DIR/train and DIR/test, and ends
  *   --spec FILE  what the model wants           --threads N  of the arithmetic
  */
 #define _GNU_SOURCE
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/base/random.h"
+#include "lib/image/png.h"
 #include "lib/image/tensor.h"
 #include "lib/learn/learner.h"
 #include "lib/nn/matmul.h"
 #include "tests/bench/made.h"
 #include "tests/unit/redis_server.h"
 
+#include <errno.h>
 #include <ftw.h>
 #include <getopt.h>
 #include <math.h>
+#include <sys/stat.h>
 
 struct sample {
     const char *label, *id;
@@ -209,32 +212,40 @@ static struct manifest arrive(struct world *w, const struct sample *list, size_t
     return m;
 }
 
-static void write_file(const char *dir, const char *name, const void *data, size_t size) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, size, f) != size || fclose(f)) {
+static void make_folder(const char *path) {
+    if (mkdir(path, 0777) && errno != EEXIST) {
         perror(path);
         exit(1);
     }
 }
 
-/* <what>.x: the pixels; <what>.y: the labels' numbers, a byte each. */
+/* <dir>/<what>/<label>/<id>.png */
 static void write_samples(struct world *w, const struct samples *s, const char *what,
                           const char *dir) {
     size_t size = (size_t)(w->spec->width * w->spec->height * w->spec->channels);
-    uint8_t *x = mem_alloc(s->count * size), *y = mem_alloc(s->count);
-    char name[32];
+    struct image im = {(int)w->spec->width, (int)w->spec->height, (int)w->spec->channels,
+                       mem_alloc(size)};
+    struct buf file = {0};
+    char path[4096];
+    make_folder(dir);
+    snprintf(path, sizeof path, "%s/%s", dir, what);
+    make_folder(path);
     for (size_t i = 0; i < s->count; i++) {
-        pixels_of(w, &s->list[i], x + i * size);
-        y[i] = (uint8_t)s->list[i].class;
+        const struct sample *f = &s->list[i];
+        snprintf(path, sizeof path, "%s/%s/%s", dir, what, f->label);
+        make_folder(path);
+        snprintf(path, sizeof path, "%s/%s/%s/%s.png", dir, what, f->label, f->id);
+        pixels_of(w, f, im.pixels);
+        file.len = 0;
+        if (image_encode(&im, &file, &w->err)) die(&w->err);
+        FILE *out = fopen(path, "wb");
+        if (!out || fwrite(file.data, 1, file.len, out) != file.len || fclose(out)) {
+            perror(path);
+            exit(1);
+        }
     }
-    snprintf(name, sizeof name, "%s.x", what);
-    write_file(dir, name, x, s->count * size);
-    snprintf(name, sizeof name, "%s.y", what);
-    write_file(dir, name, y, s->count);
-    free(x);
-    free(y);
+    buf_free(&file);
+    image_free(&im);
 }
 
 int main(int argc, char **argv) {

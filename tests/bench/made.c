@@ -83,23 +83,23 @@ static double edge_of(int kind, double u, double v, double a, double b) {
 
 static void draw_shape(int class, uint64_t seed, uint8_t *out) {
     int kind = class == 0 ? 0 : random_uniform(&seed) < 0.5 ? 1 : 2;
-    double back[3], slope[3][2], fill[3], far = 0;
+    double back[3], slope[3][2], fill[3], lighter;
     for (int c = 0; c < 3; c++) {
-        back[c] = between(&seed, 30, 225);
+        back[c] = between(&seed, 20, 140);
         slope[c][0] = between(&seed, -1.2, 1.2);
         slope[c][1] = between(&seed, -1.2, 1.2);
     }
-    do { /* a colour that can be told from the background's */
-        far = 0;
+    do { /* a colour that can be told from the background's, and lighter */
+        lighter = 0;
         for (int c = 0; c < 3; c++) {
             fill[c] = between(&seed, 10, 245);
-            far += fabs(fill[c] - back[c]);
+            lighter += fill[c] - back[c];
         }
-    } while (far < 150);
+    } while (lighter < 150);
     double a = between(&seed, 7, 14), b = a * between(&seed, 0.7, 1.3),
-           angle = between(&seed, 0, 6.2832), cx = between(&seed, 15, SHAPE_W - 15),
+           angle = between(&seed, -0.4, 0.4), cx = between(&seed, 15, SHAPE_W - 15),
            cy = between(&seed, 15, SHAPE_H - 15), cosine = cos(angle), sine = sin(angle);
-    double line[2][3]; /* two lines across the picture, of the other colour */
+    double line[2][3]; /* two lines across the picture, of its colour */
     for (int i = 0; i < 2; i++) {
         double turn = between(&seed, 0, 6.2832);
         line[i][0] = cos(turn);

@@ -4,7 +4,8 @@
  * anywhere, and easy for one that sees shapes.
  *
  *   glyphs  28 x 28 grey, 200 classes: strokes of a class' own, turned, stretched, moved, on noise
- *   shapes  48 x 64 RGB, 2 classes: something round or something with corners, before a background
+ *   shapes  48 x 64 RGB, 2 classes: something round or something with corners, lighter than what is
+ *           behind it, a little turned, and two lines of its colour
  */
 #ifndef DARKROOM_TESTS_MADE_H
 #define DARKROOM_TESTS_MADE_H
