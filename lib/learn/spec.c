@@ -27,7 +27,7 @@ const struct setting spec_settings[] = {
     {"train.decay", SETTING_REAL, AT(decay), "0.0001", "weight decay", NULL, 0, 1, 0},
     {"train.smoothing", SETTING_REAL, AT(smoothing), "0.05", "label smoothing", NULL, 0, 0.5, 0},
     {"train.average", SETTING_REAL, AT(average), "0.9985", "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
-    {"train.fresh", SETTING_REAL, AT(fresh), "0.25", "share of a step's images that are new; the rest are drawn from all before", NULL, 0.01, 1, 0},
+    {"train.fresh", SETTING_REAL, AT(fresh), "0.12", "share of a step's images that are new; the rest are drawn from all before", NULL, 0.01, 1, 0},
     {"train.balance", SETTING_REAL, AT(balance), "0.5", "labels count as often as they come (1), all alike (0), or between", NULL, 0, 1, 0},
     {"augment", SETTING_CHOICE, AT(augments), "auto", "how training images are changed each time they are seen; auto: characters when grey, photos when not", "auto|characters|photos|none", 0, 0, 0},
     {"augment.rotate", SETTING_REAL, AT(augment.rotate), "-1", "turned by up to so many degrees; -1, here and below: as augment says", NULL, -1, 180, 0},

@@ -231,7 +231,9 @@ static enum err_kind go_through(struct course *c, struct reader *r, struct page 
     size_t batch = (size_t)c->spec->minibatch, image = net_image_size(r->pupil->model.net),
            page = page_images(c->spec, image);
     int64_t steps = (int64_t)ceil(c->spec->passes * (double)c->fresh->count / (double)batch);
-    size_t left = c->fresh->count ? (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch : 0;
+    /* Of a single label there is nothing to learn: every gradient is 0. */
+    bool idle = !c->fresh->count || r->pupil->model.label_count < 2;
+    size_t left = idle ? 0 : (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch;
     size_t n = left < page ? left : page;
     struct page *now = &pages[0], *next = &pages[1];
     if (n) reader_begin(r, now, n);
