@@ -15,6 +15,7 @@ import types
 import uuid
 
 import confluent_kafka
+import confluent_kafka.admin
 
 import cluster
 import inside
@@ -22,6 +23,7 @@ import judge  # of tests/live, as live is
 import live
 import overlay
 
+PREFIX = "darkroom."  # the settings' default
 ROLLOUT = 180  # s that a stage may take to come up anew
 REST = 300     # s in which the fleet has to be done with what was published
 START_UP = 5   # s that a cold answer may take beyond KEDA's polling interval
@@ -31,7 +33,7 @@ class Fleet(live.Fleet):
     """Topics and Redis of the fleet on the cluster; its workers are the cluster's."""
 
     def __init__(self, folder):
-        super().__init__(stages=(), name="cluster", logs=folder, prefix="darkroom.")
+        super().__init__(stages=(), name="cluster", logs=folder, prefix=PREFIX)
 
     def stages(self):
         return set(live.STAGES)
@@ -66,7 +68,7 @@ class Traffic:
 
     def __init__(self, fleet, files):
         self.fleet, self.files = fleet, files
-        self.due, self.labels = judge.Due(), {}
+        self.due, self.labels, self.producer = judge.Due(), {}, fleet.producer()
         self.numbers = {"images": itertools.count(), "predictions.requests": itertools.count()}
 
     def records(self, topic, files):
@@ -91,7 +93,7 @@ class Traffic:
     def send(self, topic, files):
         """All of them at once; their keys."""
         records = list(self.records(topic, files))
-        self.fleet.send(topic, records, seconds=120)
+        self.fleet.send(topic, records, self.producer, seconds=120)
         self.acked(topic)(records)
         return [key for key, _, _ in records]
 
@@ -393,10 +395,12 @@ def run(words, verdicts):
     print(f"seed {words.seed}")
     files = live.digits(words.first + words.images + words.requests, words.folder / "digits")
     random.Random(words.seed).shuffle(files)
+    used = [topic for topic in confluent_kafka.admin.AdminClient(live.client()).list_topics(timeout=30).topics
+            if topic.startswith(PREFIX)]
+    if used:
+        raise live.Failed(f"{words.kafka} has {used[0]} already: everything is counted, so it wants a broker and a Redis "
+                          "of its own")
     fleet = Fleet(words.folder)
-    if any(high for topic in fleet.topics() for _, high in fleet.ends(topic).values()):
-        raise live.Failed(f"{words.kafka} has records in topics of {fleet.prefix}: everything is counted, so it wants "
-                          "a broker and a Redis of its own")
     overlay.write(words)
     there = cluster.Cluster(words.kubeconfig, words.namespace, words.folder)
     try:
