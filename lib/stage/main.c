@@ -12,6 +12,7 @@
 #include "lib/stage/stage.h"
 
 #include "lib/base/clock.h"
+#include "lib/base/json.h"
 #include "lib/base/log.h"
 #include "lib/base/version.h"
 
@@ -172,10 +173,41 @@ static void write_help(const struct stage *s, struct buf *out) {
         "\nExit codes: 0 stopped by SIGTERM or SIGINT with nothing left undone, 1 cannot go on "
         "(with --parent it is\n"
         "started again instead), 2 a setting is wrong.\n"
-        "\nOther flags: --help, --version, --settings-markdown (the settings as rows of a table).\n"
+        "\nOther flags: --help, --version, --settings-markdown (the settings as rows of a table), "
+        "--describe (JSON: topics,\n"
+        "group, port).\n"
         "\nExample:\n  DARKROOM_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 darkroom-%s --instance %s-0 "
         "--probe 9401\n",
         s->name, s->name);
+}
+
+/* Whether the stage's table holds a setting. */
+static bool has_setting(const struct setting *table, const char *name) {
+    while (table && table->name && strcmp(table->name, name) != 0) table++;
+    return table && table->name;
+}
+
+/* For programs that set up others, as deploy/kubernetes/render: the names that --help tells people, with the usual
+   prefix. The group commits positions of `reads` alone; `follows` is read without a group. */
+static void write_description(const struct stage *s, struct buf *out) {
+    struct json_writer w = json_begin(out);
+    char group[TOPIC_NAME_MAX + 1];
+    enum topic letters = topic_dead_letters(s->in);
+    snprintf(group, sizeof group, "%s%s", TOPIC_DEFAULT_PREFIX, s->name);
+    json_put_text(&w, "stage", bytes_of(s->name));
+    json_put_text(&w, "version", bytes_of(DARKROOM_VERSION));
+    json_put_text(&w, "group", bytes_of(group));
+    json_put_text(&w, "reads", bytes_of(topic_name(s->in)));
+    if (s->watch != TOPIC_NONE) json_put_text(&w, "follows", bytes_of(topic_name(s->watch)));
+    json_open_array(&w, "writes");
+    for (int i = 0; i < STAGE_OUTPUTS; i++)
+        if (s->out[i] != TOPIC_NONE) json_put_text(&w, NULL, bytes_of(topic_name(s->out[i])));
+    if (letters != TOPIC_NONE) json_put_text(&w, NULL, bytes_of(topic_name(letters)));
+    json_close_array(&w);
+    json_put_int(&w, "probe_port", PROBE_PORT);
+    json_put_bool(&w, "needs_redis", has_setting(s->settings, "redis-url"));
+    json_end(&w);
+    buf_add_text(out, "\n");
 }
 
 /* What is answered without any setting being right. */
@@ -188,6 +220,8 @@ static bool only_asked(const struct stage *s, int argc, char **argv) {
             buf_printf(&text, "darkroom-%s %s\n", s->name, DARKROOM_VERSION);
         else if (!strcmp(argv[i], "--settings-markdown"))
             each_table(s, settings_reference, &text);
+        else if (!strcmp(argv[i], "--describe"))
+            write_description(s, &text);
     }
     bool asked = text.len > 0;
     if (asked) fwrite(text.data, 1, text.len, stdout);

@@ -12,7 +12,8 @@
 
 struct probe;
 
-enum { PROBE_ADDRESS_LEN = 64, PROBE_BEAT_MS = 60000 };
+/* The usual port; it is listened on only where the setting says so. */
+enum { PROBE_PORT = 9401, PROBE_ADDRESS_LEN = 64, PROBE_BEAT_MS = 60000 };
 
 /* "9401" is the loopback's port, ":9401" every address's, "10.0.0.1:9401" and "[::1]:9401" one
    address's. False: it is none of these. Port 0 takes a free one. */
