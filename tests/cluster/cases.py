@@ -383,7 +383,7 @@ class Cases:
 
 
 def apply(words, there):
-    there.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(words.folder / "overlay"))
+    there.kubectl("apply", "-k", str(overlay.write(words)))
     wanted = {each["metadata"]["name"] for each in there.of("scaledobjects", "apis/keda.sh/v1alpha1")}
     live.wait_for(f"KEDA to take {len(wanted)} ScaledObjects", 60, lambda: all(
         any(c["type"] == "Ready" and c["status"] == "True" for c in each.get("status", {}).get("conditions", []))
@@ -401,7 +401,6 @@ def run(words, verdicts):
         raise live.Failed(f"{words.kafka} has {used[0]} already: everything is counted, so it wants a broker and a Redis "
                           "of its own")
     fleet = Fleet(words.folder)
-    overlay.write(words)
     there = cluster.Cluster(words.kubeconfig, words.namespace, words.folder)
     try:
         apply(words, there)
