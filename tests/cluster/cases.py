@@ -293,9 +293,8 @@ class Cases:
                 if not pods or not lag.unread():
                     time.sleep(0.02)
                     continue
-                pod = random.choice(pods)
-                self.cluster.kubectl("delete", "pod", pod.name, "--force", "--grace-period=0", "--wait=false", check=False)
-                counts[stage] += bool(lag.unread())
+                self.cluster.delete_at_once(random.choice(pods))
+                counts[stage] += 1
                 time.sleep(1)
 
         def act():

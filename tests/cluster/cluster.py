@@ -66,7 +66,6 @@ class Cluster:
         self.lock, self.over = threading.Lock(), False
         self.pods = {}    # uid -> Pod
         self.scaled = []  # (time, stage, replicas that are asked for)
-        self.watching = False
 
     def close(self):
         self.over = True
@@ -83,14 +82,14 @@ class Cluster:
             raise live.Failed(f"kubectl {' '.join(words)}: {run.stderr.strip()}")
         return run
 
-    def open(self, path, seconds=10):
+    def open(self, path, seconds=10, how="GET"):
         connection = Connection(self.socket, seconds)
-        connection.request("GET", path)
+        connection.request(how, path)
         answer = connection.getresponse()
         if answer.status != 200:
             text = answer.read().decode(errors="replace")
             connection.close()
-            raise live.Failed(f"GET {path}: {answer.status}: {text[:300]}")
+            raise live.Failed(f"{how} {path}: {answer.status}: {text[:300]}")
         return answer
 
     def get(self, path):
@@ -101,11 +100,18 @@ class Cluster:
         """The objects of a kind in the namespace."""
         return self.get(f"/{api}/namespaces/{self.namespace}/{kind}")["items"]
 
+    def delete_at_once(self, pod):
+        """What kubectl delete pod --force asks for, without the time that kubectl takes to start."""
+        try:
+            self.open(f"/api/v1/namespaces/{self.namespace}/pods/{pod.name}?gracePeriodSeconds=0", how="DELETE").close()
+        except live.Failed as failed:  # it has gone by itself
+            if ": 404" not in str(failed):
+                raise
+
     # ---- watching
 
     def watch(self):
         """From now on; the namespace has to be there."""
-        self.watching = True
         for path, take in (("api/v1", self.take_pod), ("apis/apps/v1", self.take_deployment)):
             kind = "pods" if take == self.take_pod else "deployments"
             threading.Thread(target=self.keep_watching, daemon=True,
@@ -114,7 +120,16 @@ class Cluster:
     def keep_watching(self, path, take):
         while not self.over:
             try:
-                with self.open(path + "?watch=1&timeoutSeconds=3600", seconds=3700) as answer:
+                found = self.get(path)
+                with self.lock:
+                    for each in found["items"]:
+                        take(time.time(), "ADDED", each)
+                    if take == self.take_pod:
+                        there = {each["metadata"]["uid"] for each in found["items"]}
+                        for pod in self.pods.values():
+                            pod.gone = pod.gone or (0 if pod.uid in there else time.time())
+                version = found["metadata"]["resourceVersion"]
+                with self.open(f"{path}?watch=1&timeoutSeconds=3600&resourceVersion={version}", seconds=3700) as answer:
                     for line in answer:
                         event = json.loads(line)
                         if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
