@@ -2,6 +2,7 @@
 case is. Everything is counted by an independent client (tests/live/judge.py), never by the programs
 under test, and over all that was published since the fleet was applied."""
 
+import collections
 import contextlib
 import itertools
 import json
@@ -58,6 +59,11 @@ class Answers(threading.Thread):
             for message in self.consumer.consume(500, 0.02):
                 if not message.error():
                     self.times.setdefault(message.key().decode(), time.time())
+
+    def longest_gap(self, since, until):
+        """Seconds in which no answer came."""
+        times = sorted(when for when in list(self.times.values()) if since < when < until)
+        return max((after - before for before, after in zip([since, *times], [*times, until])), default=0)
 
     def wait(self, key, seconds):
         return live.wait_for(f"the answer to {key}", seconds, lambda: self.times.get(key), 0.005)
@@ -131,7 +137,7 @@ class Cases:
     def __init__(self, words, fleet, there, traffic, verdicts):
         self.words, self.fleet, self.cluster = words, fleet, there
         self.traffic, self.verdicts = traffic, verdicts
-        self.random = random.Random(words.seed)
+        self.random, self.answers = random.Random(words.seed), Answers(fleet)
 
     # ---- counting
 
@@ -179,75 +185,63 @@ class Cases:
         print(f"      {self.words.first} images, and a model in service after {time.time() - since:.0f} s")
         self.zero(self.words.cooldown + REST)
 
-    def parts(self, since, key, answered):
-        """Where the time of a cold answer went: (what, seconds) in the order in which it happened."""
+    def parts(self, since, answered):
+        """Where the time of a cold answer went, in the order in which it happened."""
         def first(times):
             return min((when for when in times if when > since), default=answered)
         pods = [pod for pod in self.cluster.since(since) if pod.stage == "predict"]
         said = {word: first(when for pod in pods for when, text in self.cluster.lines(pod) if word in text)
                 for word in ("reads ", "are ours", "serves now")}
-        marks = [("KEDA's poll", self.cluster.asked_for("predict", since)),
-                 ("pod made", first(pod.created for pod in pods)),
-                 ("pod start", said["reads "]), ("group join", said["are ours"]),
-                 ("model load", said["serves now"]), ("answer", answered)]
-        marks.sort(key=lambda mark: mark[1])
-        times = [since, *(when for _, when in marks)]
-        return [(what, after - before) for (what, _), before, after in zip(marks, times, times[1:])]
+        marks = sorted([(self.cluster.asked_for("predict", since), "KEDA's poll"),
+                        (first(pod.created for pod in pods), "pod made"), (said["reads "], "pod start"),
+                        (said["are ours"], "group join"), (said["serves now"], "model load"), (answered, "answer")])
+        times = [since, *(when for when, _ in marks)]
+        return ", ".join(f"{what} {after - before:.2f}" for (_, what), before, after in zip(marks, times, times[1:]))
 
-    def one_answer(self, answers, word):
-        """Of a single request."""
+    def one_answer(self, word):
+        """Seconds that a single request waits."""
         since = time.time()
         key, = self.traffic.send("predictions.requests", [self.random.choice(self.traffic.files)])
-        answered = answers.wait(key, self.words.poll + 60)
-        seconds = answered - since
+        answered = self.answers.wait(key, self.words.poll + 60)
         time.sleep(1.5)  # what the pod said is on its way
-        cold = word == "cold"
-        parts = self.parts(since, key, answered) if cold else []
-        print(f"      {word}: answered after {seconds:.2f} s" +
-              (": " + ", ".join(f"{what} {took:.2f}" for what, took in parts) if cold else ""))
-        return seconds
+        print(f"      {word}: answered after {answered - since:.3f} s" +
+              (f": {self.parts(since, answered)}" if word == "cold" else ""))
+        return answered - since
 
     def cold(self):
-        words, answers = self.words, Answers(self.fleet)
-        colds, warms = [], []
+        words, files, colds = self.words, self.traffic.files, []
         for _ in range(words.colds):
             time.sleep(self.random.uniform(0, words.poll))
-            colds.append(self.one_answer(answers, "cold"))
-            warms += [self.one_answer(answers, "warm") for _ in range(3)]
+            colds.append(self.one_answer("cold"))
+            for _ in range(3):
+                self.one_answer("warm")
             self.rest()
             self.zero(words.cooldown + 60)
-        images = self.traffic.files[words.first:words.first + words.images]
-        requests = self.traffic.files[-words.requests:]
+
         since = time.time()
-        sender = threading.Thread(target=self.traffic.send, args=("images", images))
+        sender = threading.Thread(target=self.traffic.send,
+                                  args=("images", files[words.first:words.first + words.images]))
         sender.start()
-        keys = self.traffic.send("predictions.requests", requests)
+        keys = self.traffic.send("predictions.requests", files[-words.requests:])
         sender.join()
-        answered = live.wait_for("the first answer", words.poll + 60, lambda: min(
-            (answers.times[key] for key in keys if key in answers.times), default=0), 0.01)
         print(f"      {words.images} images and {words.requests} requests were published in {time.time() - since:.1f} s")
+        first = live.wait_for("the first answer", words.poll + 60, lambda: min(
+            (self.answers.times[key] for key in keys if key in self.answers.times), default=0), 0.01)
+        colds.append(first - since)
         self.rest()
-        last = max(answers.times.get(key, 0) for key in keys)
         done = time.time()
-        stages = {pod.stage: 0 for pod in self.cluster.since(since)}
-        parts = self.parts(since, keys[0], answered)
-        print(f"      cold, among all: first answer after {answered - since:.2f} s: " +
-              ", ".join(f"{what} {took:.2f}" for what, took in parts))
+        last = max(self.answers.times.get(key, 0) for key in keys)
+        print(f"      first answer after {first - since:.2f} s: {self.parts(since, first)}")
         print(f"      all answered after {last - since:.1f} s, all done after {done - since:.1f} s")
         self.zero(words.cooldown + 120)
-        for stage in live.STAGES:
-            pods = [pod for pod in self.cluster.since(since) if pod.stage == stage]
-            stages[stage] = len(pods)
-        print("      pods: " + ", ".join(f"{stage} {stages.get(stage, 0)}" for stage in live.STAGES) +
+        pods = collections.Counter(pod.stage for pod in self.cluster.since(since))
+        print("      pods: " + ", ".join(f"{stage} {pods[stage]}" for stage in live.STAGES) +
               f"; at zero {time.time() - done:.0f} s after the work was done")
-        self.verdicts.check("stages that woke", len(live.STAGES), sum(n > 0 for n in stages.values()))
+        self.verdicts.check("stages that woke", len(live.STAGES), len(pods))
         seen, right = self.count("from zero and back", full=True)
         self.verdicts.check("error results", {}, seen.errors)
-        self.verdicts.at_least("answered rightly, %", 97, round(100 * right / max(1, len(self.traffic.labels)), 2))
-        colds.append(answered - since)
-        self.verdicts.at_most("slowest cold first answer, s", words.poll + START_UP, round(max(colds), 2))
-        if warms:
-            print(f"      warm: {1000 * min(warms):.0f} to {1000 * max(warms):.0f} ms")
+        self.verdicts.at_least("answered rightly, %", 97, round(100 * right / len(self.traffic.labels), 2))
+        self.verdicts.at_most("slowest first answer from zero, s", words.poll + START_UP, round(max(colds), 2))
         self.healthy("from zero and back", since)
 
     # ---- what is done to it during a load
@@ -261,8 +255,9 @@ class Cases:
             began = time.time()
             told = act()
             time.sleep(max(2, least - (time.time() - began)))
+            gap = self.answers.longest_gap(began, time.time())
         print(f"      {what}: {told}; {publishers[0].sent} images and {publishers[1].sent} requests in "
-              f"{time.time() - since:.0f} s")
+              f"{time.time() - since:.0f} s, at most {gap:.1f} s without an answer")
         self.rest()
         self.count(what)
         return since
