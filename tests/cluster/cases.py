@@ -201,7 +201,7 @@ class Cases:
     def one_answer(self, word):
         """Seconds that a single request waits."""
         since = time.time()
-        key, = self.traffic.send("predictions.requests", [self.random.choice(self.traffic.files)])
+        key, = self.traffic.send("predictions.requests", [self.random.choice(self.traffic.files[-self.words.requests:])])
         answered = self.answers.wait(key, self.words.poll + 60)
         time.sleep(1.5)  # what the pod said is on its way
         print(f"      {word}: answered after {answered - since:.3f} s" +
