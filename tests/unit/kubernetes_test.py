@@ -2,723 +2,33 @@
 """The manifests of deploy/kubernetes: every overlay is rendered and held against the schemas of those who will read it,
 against what the programs say about themselves, and against the rules of the house.
 
-Each rule is a function that is given an overlay's documents and returns complaints. The first test of a rule asks it
-about every overlay; the second makes mistakes in a rendered overlay, one at a time, and wants to hear of each.
+Each rule (kubernetes/rules.py) is a function that returns complaints. The first test of a rule asks it
+about every overlay; the second makes mistakes (kubernetes/mistakes.py), one at a time, and wants to hear of each.
 
 BUILD names the folder with the programs (default .darkroom/build). kubectl with kustomize 5, or kustomize, renders; the
 tests are skipped without. Needs the modules jsonschema and PyYAML.
 """
 
 import copy
-import importlib.machinery
-import importlib.util
-import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
-import jsonschema
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-KUBERNETES = ROOT / "deploy" / "kubernetes"
-FIXTURES = ROOT / "tests" / "fixtures" / "kubernetes"
+sys.dont_write_bytecode = True  # nothing of ours lands in the tree
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "kubernetes"))
+from documents import KUBERNETES, STAGES, Facts, environment, one, pods, render, stage_of  # noqa: E402
+from mistakes import MISTAKES, fleet  # noqa: E402
+from rules import CHECKS  # noqa: E402
+
 OVERLAYS = ("dev", "install", "demo", "dev-strimzi", "prod")
-
-
-def load_render():
-    loader = importlib.machinery.SourceFileLoader("render", str(KUBERNETES / "render"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("render", loader))
-    loader.exec_module(module)
-    return module
-
-
-render = load_render()
-STAGES = render.STAGES
-
-
-# ---- finding one's way in documents
-
-def find(docs, kind, name=None):
-    return [doc for doc in docs if doc["kind"] == kind and name in (None, doc["metadata"]["name"])]
-
-
-def one(docs, kind, name):
-    found = find(docs, kind, name)
-    assert len(found) == 1, f"{len(found)} of {kind} {name}"
-    return found[0]
-
-
-def title(doc):
-    return f"{doc['kind']} {doc['metadata']['name']}"
-
-
-def pods(docs):
-    """(title, labels, pod spec) of everything that makes pods of a template of ours."""
-    for doc in docs:
-        if doc["kind"] in ("Deployment", "StatefulSet", "Job"):
-            template = doc["spec"]["template"]
-            yield title(doc), template["metadata"].get("labels", {}), template["spec"]
-
-
-def containers(pod):
-    return pod.get("initContainers", []) + pod["containers"]
-
-
-def stage_of(docs, stage):
-    """(Deployment, pod spec, the one container)"""
-    deployment = one(docs, "Deployment", stage)
-    pod = deployment["spec"]["template"]["spec"]
-    return deployment, pod, pod["containers"][0]
-
-
-def environment(docs, container):
-    """Variable -> value; None for one that comes from elsewhere."""
-    out = {}
-    for source in container.get("envFrom", []):
-        out.update(one(docs, "ConfigMap", source["configMapRef"]["name"])["data"])
-    for each in container.get("env", []):
-        out[each["name"]] = each.get("value")
-    return out
-
-
-def selects(selector, labels):
-    assert set(selector) <= {"matchLabels"}
-    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-
-
-# ---- what others say
-
-def schemas():
-    """(apiVersion, kind) -> a validator that knows every field there may be."""
-    shared, kinds = {}, {}
-    for line in (FIXTURES / "schemas.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        if "definition" in entry:
-            shared[entry["definition"]] = entry["schema"]
-        else:
-            kinds[entry["apiVersion"], entry["kind"]] = entry["schema"]
-    for (version, _), schema in kinds.items():
-        if "." in version.split("/")[0] and "$ref" not in schema["properties"]["metadata"]:  # a custom resource
-            strict(schema)
-            schema["properties"]["metadata"] = {"$ref": "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
-    return {key: jsonschema.Draft202012Validator({**schema, "$defs": shared}) for key, schema in kinds.items()}
-
-
-def strict(schema):
-    if isinstance(schema, list):
-        for each in schema:
-            strict(each)
-    elif isinstance(schema, dict):
-        if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-            schema.setdefault("additionalProperties", False)
-        for each in schema.values():
-            strict(each)
-
-
-class Facts:
-    """Asked once."""
-
-    def __init__(self):
-        self.stages = {stage: render.described(stage) for stage in STAGES}
-        self.topics = {topic["topic"]: topic for topic in render.topics()}
-        self.rights = {f"darkroom-{role}": rights for role, rights in render.rights().items()}
-        self.kafka_scaler = {p["name"]: p for p in json.loads((FIXTURES / "keda_kafka.json").read_text())["parameters"]}
-        self.schemas = schemas()
-
-
-# ---- the rules
-
-def check_schemas(docs, facts):
-    wrong, seen = [], set()
-    for doc in docs:
-        validator = facts.schemas.get((doc["apiVersion"], doc["kind"]))
-        if validator is None:
-            wrong.append(f"{title(doc)}: no schema of {doc['apiVersion']} {doc['kind']}")
-            continue
-        wrong += [f"{title(doc)}: {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(doc)]
-        if (title(doc), doc["metadata"].get("namespace")) in seen:
-            wrong.append(f"{title(doc)} is there twice")
-        seen.add((title(doc), doc["metadata"].get("namespace")))
-    return wrong
-
-
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-
-
-def restricted(name, pod):
-    """The restricted pod security standard; https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
-    of_pod = pod.get("securityContext", {})
-    wrong = [f"{name}: {key}" for key in ("hostNetwork", "hostPID", "hostIPC", "hostProcess") if pod.get(key)]
-    wrong += [f"{name}: the volume {volume['name']} is of no permitted kind" for volume in pod.get("volumes", [])
-              if set(volume) - {"name"} - VOLUMES]
-    if of_pod.get("sysctls"):
-        wrong.append(f"{name}: sysctls")
-    if of_pod.get("runAsUser") == 0:
-        wrong.append(f"{name} runs as root")
-    for container in containers(pod):
-        who, own = f"{name}/{container['name']}", container.get("securityContext", {})
-        if not own.get("runAsNonRoot", of_pod.get("runAsNonRoot")) or own.get("runAsUser") == 0:
-            wrong.append(f"{who} may run as root")
-        if own.get("seccompProfile", of_pod.get("seccompProfile", {})).get("type") not in ("RuntimeDefault", "Localhost"):
-            wrong.append(f"{who} has no seccomp profile")
-        if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
-            wrong.append(f"{who} may get privileges")
-        capabilities = own.get("capabilities", {})
-        if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
-            wrong.append(f"{who} keeps capabilities")
-        if own.get("procMount", "Default") != "Default" or {"seLinuxOptions", "appArmorProfile"} & set(own):
-            wrong.append(f"{who} changes what confines it")
-        if any(port.get("hostPort") for port in container.get("ports", [])):
-            wrong.append(f"{who} takes a port of the host")
-    return wrong
-
-
-def check_pod_security(docs, facts):
-    wrong = [complaint for name, _, pod in pods(docs) for complaint in restricted(name, pod)]
-    for pool in find(docs, "KafkaNodePool"):
-        template = pool["spec"].get("template", {})
-        wrong += restricted(title(pool), {**template.get("pod", {}), "containers": [{"name": "kafka", **template.get("kafkaContainer", {})}]})
-    for kafka in find(docs, "Kafka"):
-        template = kafka["spec"]["entityOperator"].get("template", {})
-        wrong += restricted(title(kafka), {**template.get("pod", {}), "containers": [
-            {"name": name, **template.get(f"{name}OperatorContainer", {})} for name in ("topic", "user")]})
-    labels = one(docs, "Namespace", "darkroom")["metadata"]["labels"]
-    wrong += [f"the namespace does not {mode} the restricted standard" for mode in ("enforce", "warn", "audit")
-              if labels.get(f"pod-security.kubernetes.io/{mode}") != "restricted"]
-    return wrong
-
-
-def check_manners(docs, facts):
-    """What the house asks beyond the standard."""
-    version = re.search(r"^project\(.* VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text(), re.M).group(1)
-    wrong = []
-    for doc in docs:
-        if doc["kind"] != "Namespace" and doc["metadata"].get("namespace") != "darkroom":
-            wrong.append(f"{title(doc)} is not in the namespace")
-    for account in find(docs, "ServiceAccount"):
-        if account.get("automountServiceAccountToken") is not False:
-            wrong.append(f"{title(account)} gives out tokens")
-    for name, labels, pod in pods(docs):
-        if pod.get("automountServiceAccountToken") is not False or pod.get("serviceAccountName") != "darkroom":
-            wrong.append(f"{name} has a token, or another's account")
-        if pod.get("enableServiceLinks") is not False:
-            wrong.append(f"{name} is told of services in its environment")
-        ours = labels.get("app.kubernetes.io/name") == "darkroom"
-        if ours and pod["securityContext"].get("runAsUser") != 65532:
-            wrong.append(f"{name} does not run as the image's user")
-        writable = {volume["name"] for volume in pod.get("volumes", []) if {"emptyDir", "ephemeral"} & set(volume)} | \
-            {claim["metadata"]["name"] for doc in find(docs, "StatefulSet") for claim in doc["spec"].get("volumeClaimTemplates", [])}
-        for container in containers(pod):
-            who = f"{name}/{container['name']}"
-            if not container.get("securityContext", {}).get("readOnlyRootFilesystem"):
-                wrong.append(f"{who} may write its root")
-            wrong += [f"{who} may write {mount['name']}" for mount in container.get("volumeMounts", [])
-                      if not mount.get("readOnly") and mount["name"] not in writable]
-            if container.get("imagePullPolicy") != "IfNotPresent":
-                wrong.append(f"{who}: imagePullPolicy")
-            if "/" in container["image"] or ours and container["image"] != f"darkroom:{version}":
-                wrong.append(f"{who} is made of {container['image']}")
-            for kind in ("requests", "limits"):
-                if set(container.get("resources", {}).get(kind, {})) != {"cpu", "memory"}:
-                    wrong.append(f"{who} has no {kind} of processor and memory")
-    for stage in STAGES:
-        deployment, pod, container = stage_of(docs, stage)
-        if container["command"] != [f"darkroom-{stage}"]:
-            wrong.append(f"{stage} runs {container['command']}")
-        if "replicas" in deployment["spec"]:
-            wrong.append(f"{stage} says how many it is; KEDA does")
-        if not pod.get("topologySpreadConstraints"):
-            wrong.append(f"{stage} is not spread over nodes")
-        for constraint in pod.get("topologySpreadConstraints", []):
-            if constraint["topologyKey"] != "kubernetes.io/hostname" or \
-                    constraint["labelSelector"] != deployment["spec"]["selector"]:
-                wrong.append(f"{stage} is spread by something else than its pods over nodes")
-    return wrong
-
-
-def check_probes(docs, facts):
-    wrong = []
-    for stage, about in facts.stages.items():
-        _, _, container = stage_of(docs, stage)
-        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        for probe, path in (("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
-            asked = container.get(probe, {}).get("httpGet", {})
-            if asked.get("path") != path:
-                wrong.append(f"{stage}: {probe} asks {asked.get('path')}, not {path}")
-            if ports.get(asked.get("port"), asked.get("port")) != about["probe_port"]:
-                wrong.append(f"{stage}: {probe} asks the port {asked.get('port')}")
-        if environment(docs, container).get("DARKROOM_PROBE") != f":{about['probe_port']}":
-            wrong.append(f"{stage} does not listen where it is asked")
-    return wrong
-
-
-def check_grace(docs, facts):
-    wrong = []
-    for stage, about in facts.stages.items():
-        _, pod, container = stage_of(docs, stage)
-        drain = environment(docs, container).get("DARKROOM_DRAIN_TIME", about["settings"]["DARKROOM_DRAIN_TIME"])
-        if pod.get("terminationGracePeriodSeconds", 30) < render.seconds(drain) + 5:
-            wrong.append(f"{stage} may drain for {drain} and is killed after {pod.get('terminationGracePeriodSeconds')} s")
-    return wrong
-
-
-def check_settings(docs, facts):
-    """Every variable is a setting: of its stage, or, in what all share, of one at least."""
-    wrong, every = [], set().union(*(about["settings"] for about in facts.stages.values()))
-
-    def is_setting(variable, known):
-        return re.sub("_FILE$", "", variable) in known or variable in known or variable.startswith("DARKROOM_KAFKA_")
-
-    for stage, about in facts.stages.items():
-        _, _, container = stage_of(docs, stage)
-        own = {each["name"] for each in container.get("env", [])}
-        wrong += [f"{stage}: {name} is no setting of it" for name in own if not is_setting(name, about["settings"])]
-        shared = set(environment(docs, container)) - own
-        wrong += [f"{stage}: {name} is no setting of anybody" for name in shared if not is_setting(name, every)]
-        needed = ["DARKROOM_KAFKA_BOOTSTRAP_SERVERS"] + ["DARKROOM_REDIS_URL"] * about["needs_redis"]
-        both = own | shared
-        wrong += [f"{stage} is not told {name}" for name in needed if not {name, f"{name}_FILE"} & both]
-        wrong += [f"{stage} is told {name} twice" for name in needed if {name, f"{name}_FILE"} <= both]
-        if "DARKROOM_INSTANCE" in both or "DARKROOM_KAFKA_GROUP_INSTANCE_ID" in both:
-            wrong.append(f"{stage}: all its pods have one name")
-        wrong += [f"{stage}: {name} names no file that is mounted" for name, value in environment(docs, container).items()
-                  if value and value.startswith("/") and name in (*own, *(both if name != "DARKROOM_MODELS" or name in about["settings"] else ()))
-                  and not any(value.startswith(mount["mountPath"] + "/") for mount in container.get("volumeMounts", []))]
-    return wrong
-
-
-def check_triggers(docs, facts):
-    wrong, scaler = [], facts.kafka_scaler
-    for stage, about in facts.stages.items():
-        found = find(docs, "ScaledObject", stage)
-        if not found:
-            wrong.append(f"{stage} is not scaled")
-            continue
-        spec = found[0]["spec"]
-        _, _, container = stage_of(docs, stage)
-        environ = environment(docs, container)
-        secure = environ.get("DARKROOM_KAFKA_SECURITY_PROTOCOL", "plaintext") != "plaintext"
-        if spec["scaleTargetRef"] != {"name": stage}:
-            wrong.append(f"{stage} scales {spec['scaleTargetRef']}")
-        if spec.get("minReplicaCount") != 0 or not 0 < spec["maxReplicaCount"] <= facts.topics[about["reads"]]["partitions"]:
-            wrong.append(f"{stage}: from {spec.get('minReplicaCount')} to {spec['maxReplicaCount']}")
-        if spec.get("fallback", {}).get("behavior") != "currentReplicasIfHigher":
-            wrong.append(f"{stage}: without an answer from the broker pods would go")
-        if len(spec["triggers"]) != 1:
-            wrong.append(f"{stage} has {len(spec['triggers'])} triggers: it commits positions of one topic")
-        for trigger in spec["triggers"]:
-            data, params = trigger["metadata"], {}
-            if trigger["type"] != "kafka":
-                wrong.append(f"{stage} is triggered by {trigger['type']}")
-            for key, value in data.items():
-                base = key if key in scaler else re.sub("FromEnv$", "", key)
-                about_key = scaler.get(base, {})
-                if not about_key.get("metadataVariableReadable") or key != base and not about_key.get("envVariableReadable"):
-                    wrong.append(f"{stage}: KEDA reads no {key}")
-                    continue
-                if key != base and value not in environ:
-                    wrong.append(f"{stage}: {key} names the variable {value}, which the container has not")
-                if key == base and value not in about_key.get("allowedValue", [value]):
-                    wrong.append(f"{stage}: {key} is {value}")
-                params[base] = value
-            wrong += [f"{stage}: KEDA needs {key}" for key, what in scaler.items()
-                      if not what.get("optional") and "default" not in what and key not in params]
-            for key, value in (("topic", about["reads"]), ("consumerGroup", about["group"]), ("offsetResetPolicy", "earliest"),
-                               ("scaleToZeroOnInvalidOffset", "false"), ("activationLagThreshold", "0"), ("version", render.KAFKA_VERSION)):
-                if params.get(key) != value:
-                    wrong.append(f"{stage}: {key} is {params.get(key)}, not {value}")
-            if not re.fullmatch("[1-9][0-9]*", params.get("lagThreshold", "")):
-                wrong.append(f"{stage}: lagThreshold")
-            if (params.get("tls"), params.get("sasl")) != (("enable", "scram_sha512") if secure else (None, None)):
-                wrong.append(f"{stage}: KEDA logs in otherwise than the stage")
-            wrong += check_login(docs, facts, stage, trigger, container, secure)
-    return wrong
-
-
-def check_login(docs, facts, stage, trigger, container, secure):
-    reference = trigger.get("authenticationRef")
-    if bool(reference) != secure:
-        return [f"{stage}: a login where there is none, or none where there is one"]
-    if not reference:
-        return []
-    found = find(docs, "TriggerAuthentication", reference["name"])
-    if not found:
-        return [f"{stage}: no TriggerAuthentication {reference['name']}"]
-    given = {each["parameter"]: each for kind in ("env", "secretTargetRef") for each in found[0]["spec"].get(kind, [])}
-    wrong = [f"{stage}: KEDA reads no {name} from a login" for name in given
-             if not facts.kafka_scaler.get(name, {}).get("triggerAuthenticationVariableReadable")]
-    wrong += [f"{stage}: KEDA is not given the {name}" for name in ("username", "password", "ca") if name not in given]
-    user = environment(docs, container).get(given.get("username", {}).get("name"))
-    if user != f"darkroom-{stage}" or given.get("password", {}).get("name") != user:
-        wrong.append(f"{stage}: KEDA logs in as {user} with the password of {given.get('password', {}).get('name')}")
-    return wrong
-
-
-def check_topics(docs, facts):
-    found = {doc["metadata"]["name"]: doc["spec"] for doc in find(docs, "KafkaTopic")}
-    if not found:
-        return [] if find(docs, "Job", "topics") else ["nobody makes the topics"]
-    nodes = sum(pool["spec"]["replicas"] for pool in find(docs, "KafkaNodePool"))
-    wanted = {name: {"partitions": topic["partitions"], "replicas": min(nodes, 3),
-                     "config": {"cleanup.policy": "compact" if topic["compacted"] else "delete",
-                                "retention.ms": topic["retention_ms"], "max.message.bytes": topic["max_bytes"]}}
-              for name, topic in facts.topics.items()}
-    wrong = [f"topic {name}: {found.get(name)}, not {wanted.get(name)}" for name in {*found, *wanted}
-             if found.get(name) != wanted.get(name)]
-    kafka = one(docs, "Kafka", "darkroom")["spec"]["kafka"]["config"]
-    for key, value in (("min.insync.replicas", (nodes + 1) // 2), ("transaction.state.log.min.isr", (nodes + 1) // 2),
-                       ("default.replication.factor", nodes), ("offsets.topic.replication.factor", nodes),
-                       ("transaction.state.log.replication.factor", nodes), ("auto.create.topics.enable", False)):
-        if kafka.get(key) != value:
-            wrong.append(f"the brokers' {key} is {kafka.get(key)}, not {value}")
-    return wrong
-
-
-def check_rights(docs, facts):
-    """KafkaUsers, where brokers ask, may exactly what `darkroom topics acls` says."""
-    asks = [kafka for kafka in find(docs, "Kafka") if "authorization" in kafka["spec"]["kafka"]]
-    users = {user["metadata"]["name"]: user["spec"] for user in find(docs, "KafkaUser")}
-    if not asks:
-        return [f"{name}: a user of a broker that asks nobody" for name in users]
-    wrong = []
-    for kafka in asks:
-        wrong += [f"the listener {listener['name']} lets anybody in" for listener in kafka["spec"]["kafka"]["listeners"]
-                  if not listener["tls"] or listener.get("authentication", {}).get("type") != "scram-sha-512"]
-    words = {"topic": "Topic", "group": "Group", "transactionalId": "TransactionalId", "prefix": "prefixed", "literal": "literal"}
-    for name in {*users, *facts.rights}:
-        has = {(words[acl["resource"]["type"]], acl["resource"]["name"], words[acl["resource"]["patternType"]], operation)
-               for acl in users.get(name, {}).get("authorization", {}).get("acls", []) for operation in acl["operations"]}
-        wants = {(r["resource_type"], r["name"], r["pattern_type"], r["operation"]) for r in facts.rights.get(name, [])}
-        wrong += [f"{name} should not: {right}" for right in has - wants] + [f"{name} cannot: {right}" for right in wants - has]
-        if users.get(name, {}).get("authentication", {}).get("type") != "scram-sha-512":
-            wrong.append(f"{name} has no password")
-    return wrong
-
-
-def check_selectors(docs, facts):
-    wrong = []
-    labels = {name: of for name, of, _ in pods(docs)}
-    for doc in find(docs, "Deployment") + find(docs, "StatefulSet"):
-        chosen = [name for name, of in labels.items() if selects(doc["spec"]["selector"], of)]
-        if chosen != [title(doc)]:
-            wrong.append(f"{title(doc)} selects {chosen}")
-    for stage in STAGES:
-        budgets = [b for b in find(docs, "PodDisruptionBudget") if selects(b["spec"]["selector"], labels[f"Deployment {stage}"])]
-        if len(budgets) != 1 or budgets[0]["spec"].get("maxUnavailable") != 1:
-            wrong.append(f"{stage} is in {len(budgets)} budgets, or in one that stops drains")
-    for budget in find(docs, "PodDisruptionBudget"):
-        chosen = [name for name, of in labels.items() if selects(budget["spec"]["selector"], of)]
-        if len(chosen) != 1:
-            wrong.append(f"{title(budget)} is for {chosen}")
-    for service in find(docs, "Service"):
-        chosen = [name for name, of in labels.items() if selects({"matchLabels": service["spec"]["selector"]}, of)]
-        if len(chosen) != 1:
-            wrong.append(f"{title(service)} is for {chosen}")
-    for monitor in find(docs, "PodMonitor"):
-        for stage in STAGES:
-            _, _, container = stage_of(docs, stage)
-            named = {port["name"] for port in container["ports"]}
-            if not selects(monitor["spec"]["selector"], labels[f"Deployment {stage}"]) or \
-                    not {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} <= named:
-                wrong.append(f"{title(monitor)} does not find {stage}")
-    return wrong
-
-
-def check_network(docs, facts):
-    policies = find(docs, "NetworkPolicy")
-    wrong = []
-    if not any(policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for policy in policies):
-        wrong.append("nothing denies what is not named")
-    wrong += [f"{title(policy)} lets everything {way}" for policy in policies
-              for way, rules in (("in", policy["spec"].get("ingress", [])), ("out", policy["spec"].get("egress", [])))
-              if {} in rules]
-    strimzi = {"strimzi.io/cluster": "darkroom"}
-    everybody = [labels for _, labels, _ in pods(docs)] + [strimzi] * bool(find(docs, "Kafka"))
-    wrong += [f"{title(policy)} is for nobody" for policy in policies
-              if not any(selects(policy["spec"]["podSelector"], labels) for labels in everybody)]
-
-    def out(labels, port, protocol="TCP"):
-        return any(each["protocol"] == protocol and each["port"] <= port <= each.get("endPort", each["port"])
-                   for policy in policies if selects(policy["spec"]["podSelector"], labels)
-                   for rule in policy["spec"].get("egress", []) for each in rule.get("ports", []))
-
-    def into(labels, ports, port, who):
-        return any(ports.get(each["port"], each["port"]) == port
-                   for policy in policies if selects(policy["spec"]["podSelector"], labels)
-                   for rule in policy["spec"].get("ingress", [])
-                   if any("namespaceSelector" in peer or selects(peer["podSelector"], who) for peer in rule["from"])
-                   for each in rule["ports"])
-
-    def port_of(address):
-        return int(re.search(r":(\d+)(/\d+)?$", address).group(1))
-
-    for stage, about in facts.stages.items():
-        deployment, _, container = stage_of(docs, stage)
-        labels, environ = deployment["spec"]["template"]["metadata"]["labels"], environment(docs, container)
-        if not out(labels, port_of(environ["DARKROOM_KAFKA_BOOTSTRAP_SERVERS"])):
-            wrong.append(f"{stage} cannot reach Kafka")
-        if not out(labels, 53, "UDP"):
-            wrong.append(f"{stage} cannot ask for names")
-        if out(labels, port_of(environ.get("DARKROOM_REDIS_URL") or ":6379")) != about["needs_redis"]:
-            wrong.append(f"{stage} cannot reach Redis, or may and need not")
-        if not into(labels, {port["name"]: port["containerPort"] for port in container["ports"]}, about["probe_port"], {}):
-            wrong.append(f"{stage} cannot be scraped")
-        for redis in find(docs, "StatefulSet", "redis"):
-            if into(redis["spec"]["template"]["metadata"]["labels"], {"redis": 6379}, 6379, labels) != about["needs_redis"]:
-                wrong.append(f"Redis does not let {stage} in, or need not")
-    return wrong
-
-
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|PRIVATE|CREDENTIAL", re.I)
-
-
-def check_secrets(docs, facts):
-    """By reference only, to what Strimzi or the operator of the fleet puts there."""
-    wrong = [f"{title(secret)} is in the manifests" for secret in find(docs, "Secret")]
-    users = {user["metadata"]["name"] for user in find(docs, "KafkaUser")}
-    known = users | {"darkroom-redis", "darkroom-cluster-ca-cert"}
-    for config in find(docs, "ConfigMap"):
-        wrong += [f"{title(config)} has {name}" for name, value in config.get("data", {}).items()
-                  if SECRET.search(name) and not name.endswith("_FILE") or re.search(r"://[^/@\s]*@", value)]
-    for name, _, pod in pods(docs):
-        for container in containers(pod):
-            for each in container.get("env", []):
-                if SECRET.search(each["name"]) and "value" in each and not each["name"].endswith("_FILE") or \
-                        re.search(r"://[^/@\s]*@", each.get("value", "")):
-                    wrong.append(f"{name} has {each['name']} in plain sight")
-        wrong += [f"{name} takes the unknown Secret {volume['secret']['secretName']}" for volume in pod.get("volumes", [])
-                  if "secret" in volume and volume["secret"]["secretName"] not in known]
-        wrong += [f"{name} has the password of {volume['secret']['secretName']}" for volume in pod.get("volumes", [])
-                  if volume.get("secret", {}).get("secretName") in users - {"darkroom-" + name.split()[-1]}]
-        configs = {config["metadata"]["name"] for config in find(docs, "ConfigMap")}
-        wrong += [f"{name}: there is no ConfigMap {volume['configMap']['name']}" for volume in pod.get("volumes", [])
-                  if "configMap" in volume and volume["configMap"]["name"] not in configs]
-    return wrong
-
-
-def check_one_place(docs, facts):
-    """Where Kafka and Redis are is said once."""
-    fleet = [doc for doc in find(docs, "ConfigMap") if doc["metadata"]["name"].startswith("fleet-")]
-    if len(fleet) != 1:
-        return [f"{len(fleet)} ConfigMaps of the fleet"]
-    wrong, text = [], json.dumps(docs)
-    for name in ("DARKROOM_KAFKA_BOOTSTRAP_SERVERS", "DARKROOM_REDIS_URL"):
-        value = fleet[0]["data"].get(name)
-        if value and text.count(value) != 1:
-            wrong.append(f"{value} stands in {text.count(value)} places")
-    if "DARKROOM_KAFKA_BOOTSTRAP_SERVERS" not in fleet[0]["data"]:
-        wrong.append("the fleet's ConfigMap does not say where Kafka is")
-    return wrong
-
-
-CHECKS = {name.removeprefix("check_"): function for name, function in list(globals().items())
-          if name.startswith("check_") and name != "check_login"}  # of documents
-
-
-# ---- mistakes, each of which its rule must notice; made in overlays/prod
-
-def deployment(docs, stage="store"):
-    return one(docs, "Deployment", stage)["spec"]["template"]["spec"]
-
-
-def container(docs, stage="store"):
-    return deployment(docs, stage)["containers"][0]
-
-
-def scaled(docs, stage="store"):
-    return one(docs, "ScaledObject", stage)["spec"]
-
-
-def trigger(docs, stage="store"):
-    return scaled(docs, stage)["triggers"][0]["metadata"]
-
-
-def fleet(docs):
-    return next(doc for doc in find(docs, "ConfigMap") if doc["metadata"]["name"].startswith("fleet-"))["data"]
-
-
-def policy(docs, name):
-    return one(docs, "NetworkPolicy", name)["spec"]
-
-
-def drop(docs, kind, name):
-    docs.remove(one(docs, kind, name))
-
-
-MISTAKES = {
-    "schemas": [
-        lambda d: deployment(d).update(restartpolicy="Always"),
-        lambda d: container(d).update(ports=[{"name": "probe", "containerPort": "9401"}]),
-        lambda d: container(d)["resources"]["limits"].update(memory={"Mi": 5}),
-        lambda d: scaled(d).update(cooldown=5),
-        lambda d: scaled(d).update(pollingInterval="5"),
-        lambda d: scaled(d)["fallback"].update(behavior="none"),
-        lambda d: trigger(d).update(lagThreshold=5000),
-        lambda d: one(d, "KafkaUser", "darkroom-store")["spec"]["authorization"]["acls"][0].update(operation="Read"),
-        lambda d: one(d, "KafkaTopic", "darkroom.images").update(apiVersion="kafka.strimzi.io/v1beta2"),
-        lambda d: one(d, "Kafka", "darkroom")["spec"]["kafka"].update(replicas=3),
-        lambda d: one(d, "KafkaNodePool", "nodes")["spec"].update(roles=["zookeeper"]),
-        lambda d: one(d, "PodMonitor", "darkroom")["spec"].update(endpoints=[]),
-        lambda d: one(d, "PodDisruptionBudget", "store")["spec"].update(maxUnavailable=[1]),
-        lambda d: one(d, "TriggerAuthentication", "store")["spec"]["secretTargetRef"][0].pop("key"),
-        lambda d: policy(d, "kafka")["egress"][0].update(port=9092),
-        lambda d: d.append(copy.deepcopy(one(d, "Service", "redis"))),
-    ],
-    "pod_security": [
-        lambda d: deployment(d).update(hostNetwork=True),
-        lambda d: deployment(d).update(volumes=[{"name": "host", "hostPath": {"path": "/"}}]),
-        lambda d: deployment(d)["securityContext"].pop("runAsNonRoot"),
-        lambda d: deployment(d)["securityContext"].update(runAsUser=0),
-        lambda d: deployment(d)["securityContext"].pop("seccompProfile"),
-        lambda d: container(d)["securityContext"].pop("allowPrivilegeEscalation"),
-        lambda d: container(d)["securityContext"].update(privileged=True),
-        lambda d: container(d)["securityContext"].update(capabilities={"drop": ["NET_RAW"]}),
-        lambda d: container(d)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
-        lambda d: container(d)["ports"][0].update(hostPort=9401),
-        lambda d: one(d, "StatefulSet", "redis")["spec"]["template"]["spec"]["securityContext"].pop("runAsNonRoot"),
-        lambda d: one(d, "KafkaNodePool", "nodes")["spec"].pop("template"),
-        lambda d: one(d, "Kafka", "darkroom")["spec"]["entityOperator"]["template"].pop("userOperatorContainer"),
-        lambda d: one(d, "Namespace", "darkroom")["metadata"]["labels"].update({"pod-security.kubernetes.io/enforce": "baseline"}),
-    ],
-    "manners": [
-        lambda d: deployment(d).pop("automountServiceAccountToken"),
-        lambda d: deployment(d).update(serviceAccountName="default"),
-        lambda d: one(d, "ServiceAccount", "darkroom").pop("automountServiceAccountToken"),
-        lambda d: deployment(d).pop("enableServiceLinks"),
-        lambda d: deployment(d)["securityContext"].update(runAsUser=1000),
-        lambda d: container(d)["securityContext"].pop("readOnlyRootFilesystem"),
-        lambda d: container(d)["volumeMounts"][0].pop("readOnly"),
-        lambda d: container(d).update(imagePullPolicy="Always"),
-        lambda d: container(d).update(image="registry.example/darkroom:0.1.0"),
-        lambda d: container(d).update(image="darkroom:latest"),
-        lambda d: container(d)["resources"]["limits"].pop("memory"),
-        lambda d: container(d)["resources"].pop("requests"),
-        lambda d: container(d).update(command=["darkroom-batch"]),
-        lambda d: one(d, "Deployment", "store")["spec"].update(replicas=3),
-        lambda d: deployment(d).pop("topologySpreadConstraints"),
-        lambda d: deployment(d)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(
-            {"app.kubernetes.io/component": "batch"}),
-        lambda d: one(d, "ScaledObject", "store")["metadata"].update(namespace="default"),
-    ],
-    "probes": [
-        lambda d: container(d)["livenessProbe"]["httpGet"].update(path="/readyz"),
-        lambda d: container(d).pop("startupProbe"),
-        lambda d: container(d).pop("readinessProbe"),
-        lambda d: container(d)["ports"][0].update(containerPort=9400),
-        lambda d: container(d)["livenessProbe"]["httpGet"].update(port=8080),
-        lambda d: fleet(d).update(DARKROOM_PROBE="9401"),
-    ],
-    "grace": [
-        lambda d: deployment(d).update(terminationGracePeriodSeconds=10),
-        lambda d: fleet(d).update(DARKROOM_DRAIN_TIME="1m"),
-        lambda d: (deployment(d).pop("terminationGracePeriodSeconds"), fleet(d).update(DARKROOM_DRAIN_TIME="28s")),
-    ],
-    "settings": [
-        lambda d: fleet(d).update(DARKROOM_LOGFORMAT="json"),
-        lambda d: container(d, "batch").setdefault("env", []).append({"name": "DARKROOM_THREADS", "value": "2"}),
-        lambda d: fleet(d).update(DARKROOM_INSTANCE="store-0"),
-        lambda d: fleet(d).update(DARKROOM_KAFKA_GROUP_INSTANCE_ID="store-0"),
-        lambda d: fleet(d).pop("DARKROOM_KAFKA_BOOTSTRAP_SERVERS"),
-        lambda d: container(d).update(env=[each for each in container(d)["env"] if each["name"] != "DARKROOM_REDIS_URL_FILE"]),
-        lambda d: fleet(d).update(DARKROOM_REDIS_URL="redis://redis:6379/0"),
-        lambda d: fleet(d).update(DARKROOM_KAFKA_SSL_CA_LOCATION="/etc/ssl/elsewhere/ca.crt"),
-    ],
-    "triggers": [
-        lambda d: drop(d, "ScaledObject", "store"),
-        lambda d: scaled(d)["scaleTargetRef"].update(name="batch"),
-        lambda d: scaled(d)["triggers"][0].update(type="apache-kafka"),
-        lambda d: trigger(d).update(topics="darkroom.images.prepared"),
-        lambda d: trigger(d).update(topic="darkroom.images"),
-        lambda d: trigger(d).update(consumerGroup="store"),
-        lambda d: trigger(d).pop("topic"),
-        lambda d: trigger(d).pop("version"),
-        lambda d: trigger(d).update(offsetResetPolicy="latest"),
-        lambda d: trigger(d).update(offsetResetPolicy="oldest"),
-        lambda d: trigger(d).update(scaleToZeroOnInvalidOffset="true"),
-        lambda d: trigger(d).update(activationLagThreshold="10"),
-        lambda d: trigger(d).update(lagThreshold="0"),
-        lambda d: trigger(d).update(bootstrapServersFromEnv="KAFKA"),
-        lambda d: trigger(d).update(lagThresholdFromEnv="DARKROOM_PROBE"),
-        lambda d: trigger(d).pop("bootstrapServersFromEnv"),
-        lambda d: trigger(d).update(tls="disable"),
-        lambda d: trigger(d).update(sasl="scram_sha256"),
-        lambda d: scaled(d)["triggers"][0].pop("authenticationRef"),
-        lambda d: scaled(d)["triggers"][0]["authenticationRef"].update(name="batch"),
-        lambda d: drop(d, "TriggerAuthentication", "store"),
-        lambda d: one(d, "TriggerAuthentication", "store")["spec"]["secretTargetRef"][0].update(parameter="passwd"),
-        lambda d: scaled(d, "predict")["triggers"].append(
-            {"type": "kafka", "metadata": {**trigger(d, "predict"), "topic": "darkroom.models.deployed"}}),
-        lambda d: scaled(d).update(maxReplicaCount=9),
-        lambda d: scaled(d).update(minReplicaCount=1),
-        lambda d: scaled(d)["fallback"].update(behavior="static"),
-    ],
-    "topics": [
-        lambda d: drop(d, "KafkaTopic", "darkroom.batches.dlq"),
-        lambda d: one(d, "KafkaTopic", "darkroom.images")["spec"].update(partitions=4),
-        lambda d: one(d, "KafkaTopic", "darkroom.images")["spec"].update(replicas=1),
-        lambda d: one(d, "KafkaTopic", "darkroom.models.deployed")["spec"]["config"].update({"cleanup.policy": "delete"}),
-        lambda d: one(d, "KafkaTopic", "darkroom.images")["metadata"].update(name="images"),
-        lambda d: one(d, "Kafka", "darkroom")["spec"]["kafka"]["config"].update({"min.insync.replicas": 1}),
-        lambda d: one(d, "Kafka", "darkroom")["spec"]["kafka"]["config"].pop("auto.create.topics.enable"),
-        lambda d: d.__setitem__(slice(None), [doc for doc in d if doc["kind"] != "KafkaTopic"]),
-    ],
-    "rights": [
-        lambda d: one(d, "KafkaUser", "darkroom-store")["spec"]["authorization"]["acls"].pop(),
-        lambda d: one(d, "KafkaUser", "darkroom-store")["spec"]["authorization"]["acls"][0]["operations"].append("Delete"),
-        lambda d: one(d, "KafkaUser", "darkroom-store")["spec"]["authorization"]["acls"][0]["resource"].update(patternType="prefix"),
-        lambda d: drop(d, "KafkaUser", "darkroom-predict"),
-        lambda d: one(d, "KafkaUser", "darkroom-store")["spec"].pop("authentication"),
-        lambda d: one(d, "Kafka", "darkroom")["spec"]["kafka"].pop("authorization"),
-        lambda d: one(d, "Kafka", "darkroom")["spec"]["kafka"]["listeners"].append(
-            {"name": "plain", "port": 9092, "type": "internal", "tls": False}),
-    ],
-    "selectors": [
-        lambda d: one(d, "PodDisruptionBudget", "store")["spec"]["selector"]["matchLabels"].update({"app.kubernetes.io/component": "stor"}),
-        lambda d: one(d, "PodDisruptionBudget", "store")["spec"]["selector"]["matchLabels"].pop("app.kubernetes.io/component"),
-        lambda d: one(d, "PodDisruptionBudget", "store")["spec"].update(maxUnavailable=0),
-        lambda d: drop(d, "PodDisruptionBudget", "store"),
-        lambda d: one(d, "Deployment", "store")["spec"]["selector"]["matchLabels"].pop("app.kubernetes.io/component"),
-        lambda d: one(d, "Service", "redis")["spec"]["selector"].update({"app.kubernetes.io/name": "valkey"}),
-        lambda d: one(d, "PodMonitor", "darkroom")["spec"]["podMetricsEndpoints"][0].update(port="metrics"),
-        lambda d: one(d, "PodMonitor", "darkroom")["spec"]["selector"]["matchLabels"].update({"app.kubernetes.io/name": "dark"}),
-    ],
-    "network": [
-        lambda d: drop(d, "NetworkPolicy", "default-deny"),
-        lambda d: policy(d, "default-deny").update(policyTypes=["Ingress"]),
-        lambda d: policy(d, "default-deny").update(egress=[{}]),
-        lambda d: policy(d, "kafka").update(egress=[{}]),
-        lambda d: drop(d, "NetworkPolicy", "kafka"),
-        lambda d: drop(d, "NetworkPolicy", "dns"),
-        lambda d: drop(d, "NetworkPolicy", "metrics"),
-        lambda d: drop(d, "NetworkPolicy", "redis"),
-        lambda d: policy(d, "redis").update(podSelector={}),
-        lambda d: policy(d, "redis-server").update(podSelector={"matchLabels": {"app.kubernetes.io/name": "valkey"}}),
-        lambda d: policy(d, "redis-server")["ingress"][0].update({"from": [{"podSelector": {}}]}),
-        lambda d: policy(d, "metrics")["ingress"][0]["ports"][0].update(port=9400),
-        lambda d: fleet(d).update(DARKROOM_KAFKA_BOOTSTRAP_SERVERS="kafka:19092"),
-    ],
-    "secrets": [
-        lambda d: d.append({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "darkroom"}}),
-        lambda d: fleet(d).update(DARKROOM_KAFKA_SASL_PASSWORD="hunter2"),
-        lambda d: fleet(d).update(DARKROOM_REDIS_URL="redis://:hunter2@redis:6379/0"),
-        lambda d: container(d)["env"].append({"name": "DARKROOM_KAFKA_SASL_PASSWORD", "value": "hunter2"}),
-        lambda d: container(d)["env"].append({"name": "DARKROOM_REDIS_URL", "value": "redis://darkroom:hunter2@redis:6379/0"}),
-        lambda d: [v for v in deployment(d)["volumes"] if v["name"] == "redis-url"][0]["secret"].update(secretName="redis"),
-        lambda d: [v for v in deployment(d)["volumes"] if v["name"] == "kafka-user"][0]["secret"].update(secretName="darkroom-predict"),
-        lambda d: [v for v in deployment(d)["volumes"] if v["name"] == "models"][0]["configMap"].update(name="models"),
-    ],
-    "one_place": [
-        lambda d: trigger(d).update(bootstrapServers="darkroom-kafka-bootstrap:9093"),
-        lambda d: fleet(d).pop("DARKROOM_KAFKA_BOOTSTRAP_SERVERS"),
-        lambda d: find(d, "ConfigMap")[0]["metadata"].update(name="fleet-2") or find(d, "ConfigMap")[1]["metadata"].update(name="fleet-1"),
-    ],
-}
 
 
 # ---- the programs themselves
@@ -800,6 +110,43 @@ class Kubernetes(unittest.TestCase):
                                       env={**os.environ, "BUILD": str(render.BUILD)})
                 self.assertEqual(done.returncode, 1, done.stderr)
                 self.assertIn("dist/install.yaml" if name.endswith(".env") else name, done.stdout)
+
+    def test_redis_secret_is_what_is_mounted(self):
+        made = yaml.safe_load(subprocess.run([KUBERNETES / "redis-secret"], check=True, capture_output=True, text=True).stdout)
+        self.assertEqual((made["kind"], made["metadata"]["name"]), ("Secret", "darkroom-redis"))
+        mounted = {item["key"] for _, _, pod in pods(self.overlays["prod"]) for volume in pod.get("volumes", [])
+                   if volume.get("secret", {}).get("secretName") == "darkroom-redis" for item in volume["secret"]["items"]}
+        self.assertEqual(mounted, {"users.acl", "url", "url-predict"})
+        self.assertLessEqual(mounted, set(made["stringData"]))
+
+    @unittest.skipUnless(shutil.which("redis-server"), "there is no redis-server")
+    def test_redis_takes_its_users(self):
+        """As the StatefulSet starts it, with what redis-secret makes."""
+        made = yaml.safe_load(subprocess.run([KUBERNETES / "redis-secret"], check=True, capture_output=True, text=True).stdout)
+        args = one(self.overlays["prod"], "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]["args"]
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "users.acl").write_text(made["stringData"]["users.acl"])
+            words = [arg.replace("/data", folder).replace("/etc/darkroom/redis", folder) for arg in args]
+            server = subprocess.Popen(["redis-server", *words, "--port", "0", "--unixsocket", f"{folder}/s"], stdout=subprocess.DEVNULL)
+            try:
+                for _ in range(100):
+                    if pathlib.Path(folder, "s").exists():
+                        break
+                    time.sleep(0.1)
+
+                def ask(url, *command):
+                    user, password = re.match(r"redis://([^:]+):([^@]+)@", url).groups() if url else ("", "")
+                    login = ["--no-auth-warning", "--user", user, "--pass", password] if url else []
+                    words = ["redis-cli", "-s", f"{folder}/s", *login, *command]
+                    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+                self.assertIn("NOAUTH", ask(None, "get", "darkroom.artifact:x"))
+                self.assertEqual(ask(made["stringData"]["url"], "set", "darkroom.artifact:x", "y"), "OK")
+                self.assertEqual(ask(made["stringData"]["url-predict"], "get", "darkroom.artifact:x"), "y")
+                self.assertIn("NOPERM", ask(made["stringData"]["url-predict"], "set", "darkroom.artifact:x", "z"))
+            finally:
+                server.terminate()
+                server.wait()
 
     def test_programs_take_their_settings(self):
         for name in ("dev", "prod"):
