@@ -39,6 +39,11 @@ class Fleet(live.Fleet):
     def stages(self):
         return set(live.STAGES)
 
+    def lag(self, stage):
+        """A group that was never awake has no position, and is behind nothing where nothing came."""
+        ends = self.ends(live.STAGES[stage])
+        return {p: behind if ends[p][1] else 0 for p, behind in super().lag(stage).items()}
+
 
 class Answers(threading.Thread):
     """When which result was there for a subscriber."""
