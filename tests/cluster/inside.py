@@ -123,6 +123,7 @@ def look(there, verdicts):
         print(f"      its files are {size / 1e6:.1f} MB, {len(names)} of them programs and libraries")
     else:
         print("skip  what the kernel says: the pods run on another machine")
-    sizes = [each["sizeBytes"] for node in there.get("/api/v1/nodes")["items"] for each in node["status"].get("images", [])
-             if image in each["names"] or image.rsplit("/", 1)[-1] in str(each["names"])]
+    nodes = there.get("/api/v1/nodes")["items"]
+    sizes = [each["sizeBytes"] for node in nodes for each in node["status"].get("images", [])
+             if image in (each.get("names") or [])]
     print(f"      image {image}: {max(sizes, default=0) / 1e6:.1f} MB on its node")
