@@ -49,13 +49,14 @@ class Packages:
     def __init__(self, arch):
         self.about, self.owner = {}, {}
         form = "${Package}\t${Architecture}\t${Version}\t${source:Package}\t${source:Version}\t${Homepage}\n"
-        for line in subprocess.run(["dpkg-query", "-W", "-f", form], check=True, capture_output=True, text=True).stdout.splitlines():
-            name, its, version, source, source_version, home = line.split("\t")
-            if its not in (arch, "all"):
+        rows = [line.split("\t") for line in subprocess.run(["dpkg-query", "-W", "-f", form], check=True, capture_output=True, text=True).stdout.splitlines()]
+        # In a root of two architectures the wanted one comes first; the other has what is the same for both.
+        for name, its, version, source, source_version, home in sorted(rows, key=lambda row: row[1] not in (arch, "all")):
+            if name in self.about:
                 continue
             self.about[name] = {"version": version, "arch": its, "source": source, "source_version": source_version, "home": home}
-            for form_of_name in (f"{name}:{its}", name):
-                files = pathlib.Path(f"/var/lib/dpkg/info/{form_of_name}.list")
+            for stem in (f"{name}:{its}", name):
+                files = pathlib.Path(f"/var/lib/dpkg/info/{stem}.list")
                 if files.is_file():
                     for path in files.read_text().splitlines():
                         self.owner.setdefault(re.sub(r"^/(lib|lib64|bin|sbin)(?=/)", r"/usr/\1", path), name)
@@ -145,10 +146,9 @@ class Image:
                 self.take(path, ("licences",))
 
 
-def licence_of(text):
-    """The licences that a copyright file in Debian's form names, as SPDX wants them: unknown names are references."""
-    names = set(re.findall(r"^License: *([A-Za-z0-9.+-]+)[ \t]*$", text, re.M))
-    return sorted(names)
+def licences_of(text):
+    """The licences that a copyright file in Debian's form names, each by one word."""
+    return sorted(set(re.findall(r"^License: *([A-Za-z0-9.+-]+)[ \t]*$", text, re.M)))
 
 
 def spdx(image, args, created):
@@ -174,7 +174,7 @@ def spdx(image, args, created):
             text = image.files().get(image.take(f"/usr/share/doc/{name}/copyright"), b"").decode(errors="replace")
             package |= {"versionInfo": about["version"], "supplier": "Organization: Debian", "primaryPackagePurpose": "LIBRARY",
                         "sourceInfo": f"Debian's source package {about['source']} {about['source_version']}",
-                        "comment": "licences that its copyright file names: " + (", ".join(licence_of(text)) or "see there"),
+                        "comment": "licences that its copyright file names: " + (", ".join(licences_of(text)) or "see there"),
                         "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator":
                                           f"pkg:deb/debian/{name.replace('+', '%2B')}@{about['version'].replace('+', '%2B')}?arch={about['arch']}&distro=debian-13"}]}
             if about["home"]:
@@ -215,8 +215,8 @@ def layer(entries, date):
     return out.getvalue()
 
 
-def archive(layers, args, created, docker):
-    """Returns (the archive's bytes, the manifest's digest)."""
+def archives(layers, args, created):
+    """Returns the image as an OCI archive and in the form of docker save, its digest, and the packed layers."""
     blobs = {}
 
     def blob(data, kind):
@@ -244,12 +244,13 @@ def archive(layers, args, created, docker):
 
     def place(each):
         return "blobs/" + each["digest"].replace(":", "/")
-    files = dict(blobs)
-    files["manifest.json"] = document([{"Config": place(config), "RepoTags": [args.name], "Layers": [place(each) for each in packed]}])
-    if not docker:
-        files["oci-layout"] = document({"imageLayoutVersion": "1.0.0"})
-        files["index.json"] = document({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]})
-    return layer({f"/{name}": (data, 0o644) for name, data in files.items()}, args.epoch), manifest["digest"], packed
+
+    def tar(extra):
+        return layer({f"/{name}": (data, 0o644) for name, data in {**blobs, **extra}.items()}, args.epoch)
+    oci = {"oci-layout": document({"imageLayoutVersion": "1.0.0"}),
+           "index.json": document({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]})}
+    docker = {"manifest.json": document([{"Config": place(config), "RepoTags": [args.name], "Layers": [place(each) for each in packed]}])}
+    return tar(oci), tar(docker), manifest["digest"], packed
 
 
 def size(n):
@@ -277,7 +278,6 @@ def main():
     for name in ("arch", "version", "revision", "name", "install", "source", "out"):
         words.add_argument(f"--{name}", required=True)
     words.add_argument("--epoch", type=int, required=True)
-    words.add_argument("--docker", action="store_true")
     args = words.parse_args()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(args.epoch))
 
@@ -302,11 +302,12 @@ def main():
 
     # Debian's dates would tell two roots apart that have the same files.
     layers = [layer(debian, 0), layer(own, args.epoch)]
-    data, digest, packed = archive(layers, args, created, args.docker)
+    oci, docker, digest, packed = archives(layers, args, created)
     out = pathlib.Path(args.out)
     out.mkdir(exist_ok=True)
-    (out / "image.tar").write_bytes(data)
-    (out / "sbom.json").write_bytes(bill)
+    (out / "oci.tar").write_bytes(oci)
+    (out / "docker.tar").write_bytes(docker)
+    (out / "spdx.json").write_bytes(bill)
     (out / "digest").write_text(digest + "\n")
     explain(image, layers, packed)
 

@@ -37,22 +37,27 @@ debian_root() {
     [[ $(cat "$dir/.complete" 2>/dev/null) == "$want" && $(find "$dir/.complete" -mmin -1440) ]] && return
     say "making a Debian 13 from $(sed -n 's/^deb \([^ ]*\).*/\1/p; q' "$sources")"
     rm -rf --one-file-system "$dir"
-    mmdebstrap --variant=apt --architectures="$native$([[ $arch == "$native" ]] || echo ",$arch")" \
+    # Its mounts end with it, even when it is killed.
+    unshare --mount mmdebstrap --variant=apt --architectures="$native$([[ $arch == "$native" ]] || echo ",$arch")" \
         --include="$(debian_packages "$arch" | paste -sd,)" trixie "$dir" "$sources" >"$SITE/logs/mmdebstrap.log" 2>&1 ||
         { log_tail mmdebstrap; die "could not make it"; }
     echo "$want" >"$dir/.complete"
 }
 
+# checkout WORD...: git in this checkout, whoever owns it.
+checkout() { git -c "safe.directory=$ROOT" -C "$ROOT" "$@"; }
+
 # debian_source DIR: this checkout, as it is, becomes /src in it.
 debian_source() {
     rm -rf --one-file-system "$1/src"
     mkdir -p "$1/src"
-    (cd "$ROOT" && git ls-files -co --exclude-standard -z | xargs -0 tar -cf - --) | tar -xf - -C "$1/src"
+    checkout ls-files -co --exclude-standard -z |
+        tar -C "$ROOT" --null --no-recursion --ignore-failed-read -T - -cf - | tar -xf - -C "$1/src"
 }
 
 # debian_run DIR [NAME=VALUE...]: runs the script on its standard input there, with mounts that end with it.
 debian_run() {
-    unshare --mount --pid --fork sh -euc '
+    unshare --mount --pid --fork --kill-child sh -euc '
         root=$1; shift
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
