@@ -75,6 +75,16 @@ build() {
     fi
 }
 
+# python_clients: a virtual environment with independent clients and readers.
+python_clients() {
+    local dir=$STATE/venv
+    cmp -s "$ROOT/tests/live/requirements.txt" "$dir/requirements.txt" && return
+    say "getting Python clients of Kafka and Redis, and readers of what darkroom models writes"
+    { python3 -m venv "$dir" && timeout 300 "$dir/bin/pip" install -q -r "$ROOT/tests/live/requirements.txt"; } \
+        >"$STATE/pip.log" 2>&1 || { tail -n 5 "$STATE/pip.log" >&2; return 1; }
+    cp "$ROOT/tests/live/requirements.txt" "$dir/"
+}
+
 # ---- a site and its processes
 
 # site DIR: the functions below work in it from now on.

@@ -237,8 +237,8 @@ class Fleet:
     """Topics, and one worker of each stage, or of those named. `models` is the content of the specs' file,
     `own` the settings of single stages, `logs` where the folder of the workers' logs is made."""
 
-    def __init__(self, stages=tuple(STAGES), models=None, name="live", own=None, logs=None, **settings):
-        self.prefix = f"{name}-{uuid.uuid4().hex[:6]}."
+    def __init__(self, stages=tuple(STAGES), models=None, name="live", own=None, logs=None, prefix=None, **settings):
+        self.prefix = prefix or f"{name}-{uuid.uuid4().hex[:6]}."
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=self.prefix, dir=logs))
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
         self.environment.update(DARKROOM_KAFKA_BOOTSTRAP_SERVERS=KAFKA, DARKROOM_REDIS_URL=REDIS,
