@@ -405,7 +405,7 @@ def run(words, verdicts):
         apply(words, there)
         there.watch()
         words.poll, words.cooldown = overlay.times(there)
-        print(f"      KEDA looks every {words.poll} s and waits {words.cooldown} s before it goes to zero")
+        print(f"      KEDA looks at predict every {words.poll} s and waits {words.cooldown} s before it goes to zero")
         cases = Cases(words, fleet, there, Traffic(fleet, files), verdicts)
         for name in ("start", *words.only):
             began = time.monotonic()

@@ -46,6 +46,6 @@ def write(words):
 
 
 def times(there):
-    """Seconds between two looks of KEDA's, and that it waits before it goes to zero."""
-    found = [each["spec"] for each in there.of("scaledobjects", "apis/keda.sh/v1alpha1")]
-    return max(each["pollingInterval"] for each in found), max(each["cooldownPeriod"] for each in found)
+    """Seconds between two looks of KEDA's at predict's lag, and that it waits before a stage goes to zero."""
+    found = {each["metadata"]["name"]: each["spec"] for each in there.of("scaledobjects", "apis/keda.sh/v1alpha1")}
+    return found["predict"]["pollingInterval"], max(each["cooldownPeriod"] for each in found.values())
