@@ -282,6 +282,8 @@ enum err_kind orders_prune(struct registry *g, const struct record *r, int64_t k
     const int64_t back = now->before_count ? now->before[0].version : 0;
     const int64_t spare[] = {now->version, was->version, committed->version,
                              back,         was->best,    committed->best};
-    return registry_prune(g, now->model, now->judged - keep_versions, spare,
-                          sizeof spare / sizeof *spare, r, e);
+    int64_t up_to = now->judged - keep_versions;
+    /* What this hand-over has judged is judged again if its commit fails. */
+    if (up_to > committed->judged) up_to = committed->judged;
+    return registry_prune(g, now->model, up_to, spare, sizeof spare / sizeof *spare, r, e);
 }

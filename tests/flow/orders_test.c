@@ -438,6 +438,34 @@ static void what_is_pinned_is_never_pruned(void **unused) {
     serves(1, false);
 }
 
+static enum memory_fault refuse_a_commit(void *left, struct bus *b, enum memory_point at) {
+    (void)b;
+    return at == MEMORY_AT_COMMIT && (*(int *)left)-- > 0 ? MEMORY_REFUSED : MEMORY_OK;
+}
+
+/* Orders between them make every one of the versions judged; they are judged again. */
+static void what_is_not_committed_is_not_pruned(void **unused) {
+    (void)unused;
+    struct record letters[MOST];
+    int left = 1;
+    new_version(1);
+    settle();
+    for (int v = 2; v <= 5; v++) {
+        new_version(v);
+        order(v % 2 ? "odd" : "even", ORDER_UNPIN, 0);
+    }
+    memory_faults(memory, refuse_a_commit, &left);
+    settle();
+    memory_faults(memory, NULL, NULL);
+    assert_true(left < 1);
+    serves(5, false);
+    assert_int_equal(
+        memory_committed(memory, topic_name(topic_dead_letters(MODELS_TRAINED)), letters, MOST), 0);
+    new_version(6);
+    settle();
+    for (int v = 1; v <= 6; v++) assert_int_equal(is_kept(v), v >= 5); /* keep.versions is 2 */
+}
+
 /* A worker that judged before the order prunes after it. */
 static void who_is_behind_an_order_removes_nothing(void **unused) {
     (void)unused;
@@ -537,6 +565,8 @@ int main(void) {
         T(what_cannot_serve_is_refused),
         T(what_no_order_is_goes_to_the_dead_letters),
         cmocka_unit_test_setup_teardown(what_is_pinned_is_never_pruned, begin_keeping_few, end),
+        cmocka_unit_test_setup_teardown(what_is_not_committed_is_not_pruned, begin_keeping_few,
+                                        end),
         T(who_is_behind_an_order_removes_nothing),
         T(a_lost_pinned_version_gives_way),
         T(what_is_ordered_is_the_best_so_far)};
