@@ -788,9 +788,10 @@ static void judge_letters(const struct world_view *v, struct report *r, enum top
                      text(record_header(&l.of[l.n - 1], "dlq.text")));
 }
 
-/* A record may kill each instance in a large crowd, in a small one and alone: what one has seen is
-   in its own page, and it cannot tell the others before it has the partition again. Where there is
-   one instance and no blow, it is three deaths. */
+/* A record may kill each instance in a crowd and alone, and is buried when one has seen it die alone
+   and has it again. Once more where the partition moves behind the commit of a neighbour, taken alone,
+   whose note is gone with it: who has it now takes a small crowd. Where there is one instance and no
+   blow, it is three deaths. */
 static void judge_deaths(const struct world_view *v, struct report *r) {
     static const int stage_of[] = {
         [POISON_PREPROCESS] = 0, [POISON_STORE] = 1, [POISON_BATCH] = 2, [POISON_PREDICT] = 5};
@@ -802,7 +803,7 @@ static void judge_deaths(const struct world_view *v, struct report *r) {
         int stage = stage_of[flaw],
             instances = v->plan->instances[stage] + (v->plan->relief[stage] > 0);
         poisons++;
-        most += v->plan->blow_count ? 16 : 3 * instances;
+        most += v->plan->blow_count ? 16 : instances == 1 ? 3 : 2 * instances + 2;
         sure = sure && instances == 1;
     }
     if (v->deaths > most)
