@@ -25,14 +25,13 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/learn/champions.h"
+#include "lib/learn/figures.h"
 #include "lib/learn/judge.h"
 #include "lib/learn/orders.h"
 #include "lib/learn/tables.h"
 #include "lib/nn/matmul.h"
 #include "lib/stage/stage.h"
 #include "proto/messages.h"
-
-#include <math.h>
 
 struct deploy {
     struct tables tables;
@@ -49,6 +48,8 @@ static enum err_kind on_update(void *state, const struct record *r, struct err *
     return champions_update(&((struct deploy *)state)->champions, r, e);
 }
 
+_Static_assert((int)FIGURES <= (int)STAGE_GAUGES, "a stage shows too few gauges");
+
 /* As models.deployed says it, so a worker that has just begun shows it too. */
 static void show(const void *state, struct shown *to) {
     const struct deploy *d = state;
@@ -57,13 +58,9 @@ static void show(const void *state, struct shown *to) {
         struct deployed m;
         struct err e = {0};
         if (champions_at(&d->champions, i, &a, &m, &e) || !m.model.data) continue;
-        const struct metrics *x = &m.evaluation;
-        bool measured = x->images > 0;
-        stage_show(to, m.model,
-                   (const double[STAGE_GAUGES]){
-                       (double)m.version, (double)m.judged, (double)m.time_ms / 1000,
-                       (double)x->images, measured ? x->accuracy : NAN, x->auc, x->loss,
-                       x->precision, x->recall, x->ece, m.challenger.accuracy, m.pinned});
+        double values[STAGE_GAUGES];
+        figures_of(&m, values);
+        stage_show(to, m.model, values);
     }
     arena_free(&a);
 }
@@ -90,16 +87,10 @@ static enum err_kind judge(struct deploy *d, const struct record *r, const struc
     struct deployed was, now, committed;
     struct alive alive = out_alive(out);
     if (champions_find(&d->champions, m->model, a, &was, &committed, e)) return e->kind;
-    /* Judged already. A number that is not higher but whose training began after that judgement is
-       of a registry that lost versions. This compares a trainer's clock with a deploy worker's. */
-    if (m->version <= was.judged && m->time_ms <= was.time_ms) {
+    if (judge_knows(&was, m)) {
         stage_count(out, "passed_over", 1);
         return ERR_NONE;
     }
-    if (m->version <= was.judged)
-        log_warn("model %.*s: version %lld comes after version %lld: Redis has lost versions of it",
-                 (int)m->model.len, (const char *)m->model.data, (long long)m->version,
-                 (long long)was.judged);
     if (judge_challenger(registry, d->tables.images, spec, m, &was, &alive, a, &now, e))
         return e->kind;
     now.time_ms = clock_now_ms();
@@ -202,19 +193,7 @@ static const struct stage deploy = {
     .settings = settings,
     .state_size = sizeof(struct deploy),
     .counters = {"promoted", "rejected", "passed_over", "orders", "orders_refused"},
-    .gauges = {{"model_version", "Version that serves; 0: none yet."},
-               {"model_judged_version", "Latest version that was judged."},
-               {"model_judged_time_seconds", "When that was, seconds since 1970."},
-               {"model_held_out_images", "Images that the figures of what serves are from."},
-               {"model_accuracy", "Of what serves, on the images held out."},
-               {"model_auc", "Of what serves: area under the ROC curve, mean of the labels."},
-               {"model_loss", "Of what serves: cross-entropy."},
-               {"model_precision", "Of what serves, mean of the labels."},
-               {"model_recall", "Of what serves, mean of the labels."},
-               {"model_ece", "Of what serves: expected calibration error."},
-               {"model_judged_accuracy",
-                "Of the latest version that was judged, on the same images."},
-               {"model_pinned", "1 when no new version may take its place."}},
+    .gauges = figures,
     .open = open_,
     .handle = handle,
     .on_update = on_update,

@@ -46,6 +46,9 @@ static enum err_kind on_update(void *state, const struct record *r, struct err *
     return served_update(p->models, r->key, r->value, e);
 }
 
+static const struct figure figures[] = {
+    {"serving_version", "Version of the model that this process answers with."}, {0}};
+
 static void show(const void *state, struct shown *to) {
     const struct predict *p = state;
     struct bytes model;
@@ -182,7 +185,7 @@ static const struct stage predict = {
     .settings = settings,
     .state_size = sizeof(struct predict),
     .by_model = "answered",
-    .gauges = {{"serving_version", "Version of the model that this process answers with."}},
+    .gauges = figures,
     .open = open_,
     .handle = handle,
     .refuse = refuse,

@@ -18,6 +18,15 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
     return e->kind;
 }
 
+bool judge_knows(const struct deployed *was, const struct trained *m) {
+    if (m->version > was->judged) return false;
+    if (m->time_ms <= was->time_ms) return true;
+    log_warn("model %.*s: version %lld comes after version %lld: Redis has lost versions of it",
+             (int)m->model.len, (const char *)m->model.data, (long long)m->version,
+             (long long)was->judged);
+    return false;
+}
+
 static bool same_input(const struct model *a, const struct model *b) {
     const struct net_spec *x = net_spec(a->net), *y = net_spec(b->net);
     return x->height == y->height && x->width == y->width && x->channels == y->channels;

@@ -22,6 +22,11 @@ enum err_kind judge_score(struct images *im, struct bytes name, const struct mod
                           unsigned char *gone, const struct alive *alive, struct metrics *out,
                           struct err *e) MUST_CHECK;
 
+/* Whether the version was judged already. A number that is not higher but whose training began after
+   that judgement is of a registry that lost versions, which is logged. This compares a trainer's
+   clock with a deploy worker's. */
+bool judge_knows(const struct deployed *was, const struct trained *m);
+
 /*
  * The challenger against what serves now (served.version 0: nothing does) and against the best so
  * far, all on the images that the challenger's lineage holds out, which are read once for all of

@@ -147,7 +147,7 @@ static void write_models(struct stage_metrics *m, const struct stage *s, struct 
         if (c->version) buf_printf(out, ",version=\"%" PRId64 "\"", c->version);
         buf_printf(out, "} %" PRIu64 "\n", c->n);
     }
-    for (int i = 0; i < STAGE_GAUGES && s->gauges[i].name; i++) {
+    for (int i = 0; s->gauges && i < STAGE_GAUGES && s->gauges[i].name; i++) {
         snprintf(name, sizeof name, "darkroom_%s", s->gauges[i].name);
         head(out, name, "gauge", s->gauges[i].help);
         for (size_t k = 0; k < m->shown.count; k++)

@@ -13,6 +13,7 @@
 
 #include "lib/base/alive.h"
 #include "lib/base/err.h"
+#include "lib/base/figure.h"
 #include "lib/base/record.h"
 #include "lib/base/settings.h"
 #include "lib/bus/bus.h"
@@ -26,11 +27,6 @@ struct out; /* what one call of `handle` gives out */
 struct shown; /* figures of the stage's state, for people */
 
 enum { STAGE_OUTPUTS = 2, STAGE_COUNTERS = 8, STAGE_GAUGES = 12 };
-
-/* A figure of a model, as darkroom_<name>{model="…"}. */
-struct stage_gauge {
-    const char *name, *help;
-};
 
 struct stage {
     const char *name;                  /* "batch": group, transactional ids, metrics, log */
@@ -50,7 +46,7 @@ struct stage {
     size_t state_size;                    /* zeroed before settings are read */
     const char *counters[STAGE_COUNTERS]; /* names for stage_count, as in darkroom_<name>_total */
     const char *by_model;                 /* one more, for stage_count_model; NULL: none */
-    struct stage_gauge gauges[STAGE_GAUGES]; /* of stage_show, in its order */
+    const struct figure *gauges;          /* of stage_show, at most STAGE_GAUGES; NULL: none */
 
     /* Once, before anything else. ERR_AGAIN is repeated with back-off. */
     enum err_kind (*open)(void *state, struct err *e);
