@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 512 }; /* images of one read */
+enum { CHUNK = 512 }; /* images of one read, at most */
 
 /* Images of a chunk as they come from Redis. */
 struct chunk {
     struct exam *exam;
     int height, width, channels;
-    uint8_t *x; /* (CHUNK, H, W, C) */
+    uint8_t *x; /* (images of one read, H, W, C) */
     int waiting;
     const struct rows *rows;
     unsigned char *gone;
@@ -55,7 +55,9 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
     struct answerer *answerers[EXAM_MOST];
     struct crew *crew = crew_make(x->threads ? x->threads : 1, e);
     if (!crew) return e->kind;
-    k.x = mem_alloc(CHUNK * net_image_size(x->sitters[0].model->net));
+    const size_t image = net_image_size(x->sitters[0].model->net),
+                 chunk = images_at_once(image, CHUNK);
+    k.x = mem_alloc(chunk * image);
     x->fits = mem_alloc(n);
     x->rest = mem_alloc(n);
     for (int s = 0; s < x->count; s++) {
@@ -64,8 +66,8 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
         of->prob = mem_alloc(n * (size_t)of->model->label_count * sizeof *of->prob);
         of->label = mem_alloc(n * sizeof *of->label);
     }
-    for (; k.at < n; k.at += CHUNK) {
-        size_t count = n - k.at < CHUNK ? n - k.at : CHUNK;
+    for (; k.at < n; k.at += chunk) {
+        size_t count = n - k.at < chunk ? n - k.at : chunk;
         for (size_t i = 0; i < count; i++) rows_name(rows, k.at + i, names[i]);
         if (alive->still(alive->ctx, e) ||
             images_get(im, name, (const char(*)[ROW_HEX + 1]) names, count, take, &k, e))

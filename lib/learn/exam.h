@@ -27,7 +27,7 @@ struct sitter {
     bool unknown;              /* there is such a label */
 };
 
-struct exam { /* {0} but for the sitters; the rest is owned */
+struct exam { /* {0}, but for what the caller says: sitters, count, threads, look, ctx */
     struct sitter sitters[EXAM_MOST];
     int count;           /* of sitters: 1..EXAM_MOST, whose inputs are of one size */
     int threads;         /* of the arithmetic; 0 is one. The answers do not depend on it */

@@ -609,6 +609,11 @@ static enum err_kind give(struct images *im, const struct get_all *g, size_t i,
     return g->each(g->ctx, i, &row.image, row.revision, e);
 }
 
+size_t images_at_once(size_t image, size_t most) {
+    size_t n = ((size_t)16 << 20) / image;
+    return n > most ? most : n ? n : 1;
+}
+
 enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1],
                          size_t n,
                          enum err_kind (*each)(void *ctx, size_t i, const struct image_row *row,

@@ -71,6 +71,9 @@ enum err_kind images_put(struct images *im, struct image_put *list, size_t n,
 enum err_kind images_evict(struct images *im, struct bytes model, const struct spec *spec,
                            int64_t now_ms, int64_t *removed, struct err *e) MUST_CHECK;
 
+/* How many images of that size a read asks for at once: `most`, but not many more than 16 MB; at least
+   one. */
+size_t images_at_once(size_t image, size_t most);
 /* Calls each(i, row) for the i-th name, row NULL when it is gone; rows are borrowed during the
  * call. */
 enum err_kind images_get(struct images *im, struct bytes model, const char (*names)[ROW_HEX + 1],

@@ -16,11 +16,14 @@
 #define COMPILER "gcc " __VERSION__
 #endif
 
+/* Raised by every change of lib/learn/study.c or lib/nn that gives other bits. */
+enum { ARITHMETIC = 2 };
+
 void recipe_machine(char text[200]) {
     char libc[40] = "";
     confstr(_CS_GNU_LIBC_VERSION, libc, sizeof libc); /* "glibc 2.36" */
-    snprintf(text, 200, "darkroom %s, %s, %s, %s", DARKROOM_VERSION, COMPILER, libc,
-             matmul_machine());
+    snprintf(text, 200, "darkroom %s arithmetic %d, %s, %s, %s", DARKROOM_VERSION, ARITHMETIC,
+             COMPILER, libc, matmul_machine());
 }
 
 void recipe_encode(const struct spec *spec, int threads, struct buf *out) {

@@ -15,8 +15,7 @@
 
 enum {
     MIN_STEPS = 16, /* of a version: a handful of images is seen often enough to matter */
-    READ = 1024,    /* images of a page, at most, and as bytes; but at least a minibatch */
-    READ_BYTES = 16 << 20,
+    READ = 1024,    /* images of a page, at most; but at least a minibatch */
     WARM_UP =
         100, /* steps of a new net in which the rate rises to its value: the first ones are steep */
 };
@@ -94,8 +93,7 @@ struct reader {
 
 /* Whole minibatches. */
 static size_t page_images(const struct spec *spec, size_t image) {
-    size_t batch = (size_t)spec->minibatch, n = READ_BYTES / image;
-    if (n > READ) n = READ;
+    size_t batch = (size_t)spec->minibatch, n = images_at_once(image, READ);
     return n > batch ? n / batch * batch : batch;
 }
 
@@ -178,20 +176,24 @@ static struct augmenter *augmenter_of(const struct spec *spec, const struct net_
 
 /* ---- the arithmetic ---- */
 
-/* Mean and standard deviation of each channel over some of the new images, as they are. */
+/* Mean and standard deviation of each channel over some of all images, evenly taken, as they are. */
 static enum err_kind normalise(struct reader *r, struct page *pg, size_t most, struct err *e) {
     struct net *net = r->pupil->model.net;
     struct net_norm *norm = net_norm(net);
-    const struct rows *fresh = r->course->fresh;
-    size_t c = (size_t)net_spec(net)->channels;
+    const struct rows *fresh = r->course->fresh, *old = &r->pupil->rows;
+    size_t c = (size_t)net_spec(net)->channels, all = old->count + fresh->count;
     double sum[NET_MAX_CHANNELS] = {0}, square[NET_MAX_CHANNELS] = {0};
     struct augmenter *augmenter = r->augmenter;
     r->augmenter = NULL;
     r->page = pg;
-    pg->wanted = fresh->count < most ? fresh->count : most;
+    pg->wanted = all < most ? all : most;
     for (size_t i = 0; i < pg->wanted; i++) {
-        rows_name(fresh, i, pg->names[i]);
-        pg->old[i] = NONE;
+        size_t at = i * all / pg->wanted;
+        pg->old[i] = at < old->count ? at : NONE;
+        if (at < old->count)
+            rows_name(old, at, pg->names[i]);
+        else
+            rows_name(fresh, at - old->count, pg->names[i]);
     }
     (void)!page_read(r, e);
     r->augmenter = augmenter;

@@ -23,10 +23,11 @@ struct course {
 };
 
 /*
- * The pupil's net learns from the new images and from a fair sample of the old ones; for a new net
- * the input's normalisation is taken from the new images first. The same pupil, rows, spec, content
- * of the store and number of threads give the same bits. Where the outcome is not finite (a rate
- * too high) the net stays what it was.
+ * The pupil's net learns from the new images and from a fair sample of the old ones. Of a single
+ * label there is nothing to learn. Until a net has learned anything, the input's normalisation is
+ * taken from all of them first. The same pupil, rows, spec, content of the store and number of
+ * threads give the same bits; a change here that gives others raises ARITHMETIC of recipe.c. Where
+ * the outcome is not finite (a rate too high) the net stays what it was.
  */
 enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive,
                     struct err *e) MUST_CHECK;

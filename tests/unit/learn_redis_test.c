@@ -488,6 +488,39 @@ static void what_was_corrected_since_is_named(void **state) {
     assert_int_equal(v.names[0].is, 2);
 }
 
+/* Nothing is learned of one label, and the first of another, a single flat image, does not say how all
+   of them look. */
+static void one_label_is_waited_with(void **state) {
+    (void)state;
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 2);
+    struct manifest m = batch_of(0, 200, 1, true);
+    struct trained one = learn(l, &spec, &m, 1);
+    assert_int_equal(one.labels, 1);
+    assert_int_equal(one.presentations, 0);
+    struct image_put put = put_of("flat", "c1", 0, 1000);
+    unsigned char pixels[PIXELS];
+    memset(pixels, 200, sizeof pixels);
+    put.row.pixels = (struct bytes){pixels, PIXELS};
+    assert_int_equal(images_put(images, &put, 1, NULL, NULL, &err), ERR_NONE);
+    struct manifest_image image = {bytes_of(put.name), 1, BYTES("c1"), SPLIT_TRAIN};
+    struct manifest next = {.batch = bytes_of(arena_printf(&arena, "%064d", 1000)),
+                            .model = BYTES("m"),
+                            .images = &image,
+                            .image_count = 1};
+    struct trained two = learn(l, &spec, &next, 1);
+    learner_close(l);
+    assert_int_equal(two.labels, 2);
+    assert_true(two.presentations > 0);
+    struct model made = {0};
+    assert_int_equal(artifact_model(registry, two.artifact, &made, &err), ERR_NONE);
+    assert_true(net_norm(made.net)->mean[0] < 0.4f); /* 0.78 is the flat one's */
+    assert_true(net_norm(made.net)->scale[0] < 20);  /* 100 is the flat one's */
+    model_free(&made);
+    assert_int_equal(verify(1).verdict, VERDICT_SAME);
+    assert_int_equal(verify(2).verdict, VERDICT_SAME);
+}
+
 /* The message of version 2 is put in the place of version 1's: the batches of one, the weights of
    the other. */
 static void what_was_not_made_so_differs(void **state) {
@@ -982,6 +1015,7 @@ int main(void) {
         T(tiny_data_is_no_trouble),
         T(gone_and_corrected_rows_are_left_out),
         T(every_version_can_be_made_again),
+        T(one_label_is_waited_with),
         T(what_was_corrected_since_is_named),
         T(what_was_not_made_so_differs),
         T(a_late_trainer_publishes_nothing),
