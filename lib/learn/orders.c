@@ -191,12 +191,12 @@ static void remove_weights(struct work *w, struct err *e) {
             "version %lld is the newest, which the next one grows from: it is not removed", n);
     else if (v.version > w->was->judged)
         SAY(w, false, "version %lld is not judged yet: it is not removed", n);
-    else if (v.version > w->committed->judged) /* if the judgement must be repeated it needs them */
+    else if (v.version > w->committed->judged || w->was->judged < w->committed->judged)
+        /* if the judgement must be repeated it needs them */
         SAY(w, false, "version %lld has been judged this moment: order it again", n);
     else if (registry_drop(w->registry, w->order->model, v.version, w->record, &dropped, e))
         return;
-    else if (dropped ==
-             DROP_OVERTAKEN) /* by another worker, or by ours before it was interrupted */
+    else if (dropped == DROP_OVERTAKEN) /* by another worker, or by ours before a failed commit */
         say(w, false, "an order behind this one was begun before it: order it again");
     else if (dropped == DROP_DONE)
         SAY(w, true, "the weights of version %lld are removed", n);
@@ -283,7 +283,9 @@ enum err_kind orders_prune(struct registry *g, const struct record *r, int64_t k
     const int64_t spare[] = {now->version, was->version, committed->version,
                              back,         was->best,    committed->best};
     int64_t up_to = now->judged - keep_versions;
-    /* What this hand-over has judged is judged again if its commit fails. */
+    /* What this hand-over has judged is judged again if its commit fails. Where Redis has lost versions
+       nobody can tell by the numbers: the next judgement prunes. */
+    if (now->judged < committed->judged) return ERR_NONE;
     if (up_to > committed->judged) up_to = committed->judged;
     return registry_prune(g, now->model, up_to, spare, sizeof spare / sizeof *spare, r, e);
 }

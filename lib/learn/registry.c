@@ -225,9 +225,9 @@ enum err_kind registry_ordered(struct registry *g, struct bytes model, const str
 }
 
 static struct redis_script drop_script = {
-    OVERTAKEN
     "local gone = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[4], ARGV[4]) "
-    "for i = 1, #gone do "
+    "if #gone == 0 then return 0 end " /* also when it comes again behind what it did itself */
+    OVERTAKEN "for i = 1, #gone do "
     "redis.call('DEL', ARGV[3] .. gone[i]) redis.call('ZREM', KEYS[1], gone[i]) end return #gone",
     ""};
 

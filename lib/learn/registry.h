@@ -68,8 +68,8 @@ enum err_kind registry_prune(struct registry *g, struct bytes model, int64_t up_
 /* The order of the record is carried out from now on. */
 enum err_kind registry_ordered(struct registry *g, struct bytes model, const struct record *r,
                                struct err *e) MUST_CHECK;
-/* Removes one version's artifacts. As registry_prune, nothing when an order that stands behind r, or
-   in another partition, was begun: it may have made the version serve. */
+/* Removes one version's artifacts. DROP_NOTHING: there are none. DROP_OVERTAKEN, and nothing done, when an
+   order that stands behind r, or in another partition, was begun: it may have made the version serve. */
 enum dropped { DROP_DONE, DROP_NOTHING /* was there any more */, DROP_OVERTAKEN };
 enum err_kind registry_drop(struct registry *g, struct bytes model, int64_t version,
                             const struct record *r, enum dropped *dropped,

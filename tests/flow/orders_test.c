@@ -466,6 +466,27 @@ static void what_is_not_committed_is_not_pruned(void **unused) {
     for (int v = 1; v <= 6; v++) assert_int_equal(is_kept(v), v >= 5); /* keep.versions is 2 */
 }
 
+/* A removal that was done, and comes again because the commit behind it failed, was done. */
+static void what_was_removed_stays_removed(void **unused) {
+    (void)unused;
+    int left = 1;
+    for (int v = 1; v <= 3; v++) {
+        new_version(v);
+        settle();
+    }
+    order("1", ORDER_REMOVE, 1);
+    order("2", ORDER_PIN, 0);
+    memory_faults(memory, refuse_a_commit, &left);
+    settle();
+    memory_faults(memory, NULL, NULL);
+    assert_true(left < 1);
+    assert_false(is_kept(1));
+    assert_int_equal(last().order_count, 2);
+    assert_true(last().orders[0].done && last().orders[1].done);
+    for (size_t i = 0; i < last().before_count; i++)
+        assert_int_not_equal(last().before[i].version, 1);
+}
+
 /* A worker that judged before the order prunes after it. */
 static void who_is_behind_an_order_removes_nothing(void **unused) {
     (void)unused;
@@ -567,6 +588,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_pinned_is_never_pruned, begin_keeping_few, end),
         cmocka_unit_test_setup_teardown(what_is_not_committed_is_not_pruned, begin_keeping_few,
                                         end),
+        T(what_was_removed_stays_removed),
         T(who_is_behind_an_order_removes_nothing),
         T(a_lost_pinned_version_gives_way),
         T(what_is_ordered_is_the_best_so_far)};
