@@ -17,8 +17,7 @@ struct hand {
 };
 
 struct crew {
-    int threads;
-    atomic_int come; /* to the gate, in this round */
+    atomic_int threads, come; /* come: to the gate, in this round */
     atomic_uint round;
     pthread_mutex_t lock;
     pthread_cond_t open;

@@ -8,7 +8,6 @@
  *      other's is the sum of the threads' arrays; and the parameters move at once, while the
  *      gradient is in the cache
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lib/nn/trainer.h"
 
 #include "lib/base/bytes.h"

@@ -4,6 +4,7 @@
  * loss.
  */
 #include "lib/base/bytes.h"
+#include "lib/nn/answer.h"
 #include "lib/nn/net.h"
 #include "lib/nn/trainer.h"
 
@@ -700,19 +701,42 @@ static void test_batches(void **state) {
     free(x);
 }
 
+/* Bit for bit, however many threads there are, and also behind a set of another size. */
+static void test_answers(void **state) {
+    enum { N = 4 * ANSWER_PIECE + 9, THREADS = 3 };
+    struct err e = {0};
+    struct net_spec spec;
+    static int label[N];
+    static float prob[THREADS][N * 7], alone[N * 7];
+    (void)state;
+    net_spec_cnn(&spec, 20, 18, 3);
+    struct net *net = make_net(&spec, 7);
+    uint8_t *x = make_images(net, N, label);
+    for (int i = 0; i < THREADS; i++) {
+        struct crew *crew = crew_make(i + 1, &e);
+        struct answerer *a = answerer_make(net, crew);
+        answerer_forward(a, NULL, x, 1, prob[i]);
+        answerer_forward(a, NULL, x, N, prob[i]);
+        assert_memory_equal(prob[0], prob[i], sizeof prob[0]);
+        answerer_free(a);
+        crew_free(crew);
+    }
+    struct net_run *run = net_run_make(net, N);
+    net_forward(run, NULL, x, N, alone);
+    for (int i = 0; i < N * 7; i++) assert_true(fabsf(alone[i] - prob[0][i]) < 1e-5f);
+    net_run_free(run);
+    net_free(net);
+    free(x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_huge_logits),
-        cmocka_unit_test(test_offset),
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_learns),
-        cmocka_unit_test(test_grow),
-        cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_more_threads_than_inputs),
+        cmocka_unit_test(test_forward), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_huge_logits),
+        cmocka_unit_test(test_offset),  cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_resume),  cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_grow),    cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_answers), cmocka_unit_test(test_more_threads_than_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
