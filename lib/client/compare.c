@@ -6,8 +6,8 @@
 #include "lib/client/client.h"
 #include "lib/client/shelf.h"
 #include "lib/client/show.h"
-#include "lib/learn/exam.h"
 #include "lib/learn/artifacts.h"
+#include "lib/learn/exam.h"
 #include "lib/learn/judge.h"
 #include "lib/learn/verdict.h"
 
@@ -113,7 +113,8 @@ static int by_difference(const void *a, const void *b) {
 static size_t differences(struct both *b, struct difference **out) {
     const struct model *m[] = {&b->sides[0].model, &b->sides[1].model};
     size_t n = 0;
-    *out = arena_alloc(&b->shelf.arena, (size_t)(m[0]->label_count + m[1]->label_count) * sizeof **out);
+    *out = arena_alloc(&b->shelf.arena,
+                       (size_t)(m[0]->label_count + m[1]->label_count) * sizeof **out);
     for (int i = 0; i < 2; i++) {
         for (int k = 0; k < m[i]->label_count; k++) {
             size_t at = 0;

@@ -1,7 +1,6 @@
 /*
  * images: the store as a table: label, time, file name and pixels of every image, oldest first.
  */
-
 #include "lib/base/clock.h"
 #include "lib/client/client.h"
 #include "lib/client/shelf.h"

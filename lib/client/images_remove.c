@@ -3,7 +3,6 @@
  * that have learned from them keep what they know; what they learn from next, and are judged on, is what
  * is left.
  */
-
 #include "lib/client/client.h"
 #include "lib/client/shelf.h"
 #include "lib/client/show.h"

@@ -124,7 +124,8 @@ static enum err_kind find_target(struct asking *k, struct registry *g, struct er
 static enum err_kind complete(struct asking *k, struct err *e) {
     struct shelf s = {0};
     struct trained head;
-    if (!shelf_open(k->c, SHELF_WAIT_MS, &s, e) && !registry_head(s.registry, k->order.model, &k->arena, &head, e)) {
+    if (!shelf_open(k->c, SHELF_WAIT_MS, &s, e) &&
+        !registry_head(s.registry, k->order.model, &k->arena, &head, e)) {
         if (!head.version && !k->last.version)
             err_fatal(
                 e, "there is no model \"%.*s\": `darkroom models list` names those that there are",

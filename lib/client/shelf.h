@@ -18,7 +18,8 @@ struct shelf { /* {0} is closed */
 enum { SHELF_WAIT_MS = 10000 }; /* for an answer of Redis */
 
 /* ERR_FATAL for a wrong URL; Redis is contacted when it is needed. Closing what was not opened is fine. */
-enum err_kind shelf_open(const struct client *c, int wait_ms, struct shelf *s, struct err *e) MUST_CHECK;
+enum err_kind shelf_open(const struct client *c, int wait_ms, struct shelf *s,
+                         struct err *e) MUST_CHECK;
 void shelf_close(struct shelf *s);
 
 #endif

@@ -85,8 +85,8 @@ static enum err_kind write_version(struct work *w, const struct trained *v, stru
     bool there;
     const char *name = arena_printf(&w->shelf.arena, "%s%010lld.%.12s", STEM, (long long)v->version,
                                     (const char *)v->artifact.data);
-    const char *model =
-        arena_printf(&w->shelf.arena, "%s/%.*s", w->dir, (int)v->model.len, (const char *)v->model.data);
+    const char *model = arena_printf(&w->shelf.arena, "%s/%.*s", w->dir, (int)v->model.len,
+                                     (const char *)v->model.data);
     const char *folder = arena_printf(&w->shelf.arena, "%s/%lld", model, (long long)v->version);
     if (is_there(folder, name, &there, e)) return e->kind;
     if (there) {
@@ -119,7 +119,8 @@ static enum err_kind look_at_model(struct work *w, struct bytes model, struct er
     if (registry_head(w->shelf.registry, model, &w->shelf.arena, &head, e)) return e->kind;
     if (head.version == seen->version) return ERR_NONE;
     if (head.version < seen->version) seen->version = 0; /* it began anew */
-    if (registry_versions(w->shelf.registry, model, &w->shelf.arena, &versions, &n, e)) return e->kind;
+    if (registry_versions(w->shelf.registry, model, &w->shelf.arena, &versions, &n, e))
+        return e->kind;
     for (size_t i = 0; i < n && !e->kind; i++)
         if (versions[i].version > seen->version && !write_version(w, &versions[i], e))
             seen->version = versions[i].version;

@@ -60,8 +60,7 @@ enum err_kind report_decode(struct bytes json, struct arena *a, struct version_r
  */
 enum err_kind report_measure(struct registry *g, struct images *im, struct model *m,
                              const float *params, int threads, const struct rows *held,
-                             unsigned char *gone,
-                             const struct alive *alive, struct arena *a, struct trained *out,
-                             struct err *e) MUST_CHECK;
+                             unsigned char *gone, const struct alive *alive, struct arena *a,
+                             struct trained *out, struct err *e) MUST_CHECK;
 
 #endif

@@ -2,9 +2,7 @@
    the images and not with the labels' square. */
 #include "lib/learn/report.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- from an exam ---- */
 
