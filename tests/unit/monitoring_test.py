@@ -13,6 +13,7 @@ import pathlib
 import re
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 import urllib.error
@@ -165,6 +166,21 @@ class Dashboard(unittest.TestCase):
         planted = json.loads(json.dumps(figures).replace(" or vector(0)", ""))
         self.assertEqual({"Workers", "Not ready", "Images", "Answers", "Lag", "Refused, 1 h"},
                          {panel["title"] for panel in planted if sticks(panel)})
+
+
+class Targets(unittest.TestCase):
+    def test_of_a_fleet_that_was_stopped_there_are_none(self):
+        with tempfile.TemporaryDirectory() as site:
+            def targets(words):
+                run = subprocess.run(["bash", "-euc", f'. deploy/local/lib.sh; site "$0"; {words}; cat "$SITE/workers.json"', site],
+                                     cwd=ROOT, capture_output=True, text=True, timeout=60)
+                self.assertEqual((0, ""), (run.returncode, run.stderr))
+                return json.loads(run.stdout)
+            try:
+                up = 'mkdir "$SITE/ports"; echo 9407 >"$SITE/ports/store-1"; proc_start store-1 sleep 100; fleet_targets'
+                self.assertEqual([{"targets": ["127.0.0.1:9407"]}], targets(up))
+            finally:
+                self.assertEqual([{"targets": []}], targets("site_stop"))
 
 
 class Runbook(unittest.TestCase):
