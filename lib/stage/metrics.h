@@ -58,7 +58,9 @@ struct stage_metrics {
     /* The loop's alone, without the lock. */
     struct shown showing; /* being filled */
     bool said_too_many;
-    int64_t began_ms; /* fixed after start: when the process began, by the clock of then */
+
+    /* Fixed after start. */
+    int64_t began_ms; /* when the process began, by the clock of then */
 };
 
 void metrics_init(struct stage_metrics *m); /* zeroed before; not ready yet */
