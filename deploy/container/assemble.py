@@ -22,6 +22,7 @@ import stat
 import subprocess
 import tarfile
 import time
+import urllib.parse
 
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 USER = 65532
@@ -151,6 +152,15 @@ def licences_of(text):
     return sorted(set(re.findall(r"^License: *([A-Za-z0-9.+-]+)[ \t]*$", text, re.M)))
 
 
+def purl(name, about):
+    """The name that scanners know a package by. Debian's advisories speak of source packages, so it says that one too."""
+    def quoted(text):
+        return urllib.parse.quote(text, safe=":~")
+
+    upstream = about["source"] + f"@{about['source_version']}" * (about["source_version"] != about["version"])
+    return f"pkg:deb/debian/{quoted(name)}@{quoted(about['version'])}?arch={about['arch']}&distro=debian-13&upstream={quoted(upstream)}"
+
+
 def spdx(image, args, created):
     """An SPDX 2.3 document: the packages, every file with its hash, and which package it came from."""
     def number(path):
@@ -175,8 +185,7 @@ def spdx(image, args, created):
             package |= {"versionInfo": about["version"], "supplier": "Organization: Debian", "primaryPackagePurpose": "LIBRARY",
                         "sourceInfo": f"Debian's source package {about['source']} {about['source_version']}",
                         "comment": "licences that its copyright file names: " + (", ".join(licences_of(text)) or "see there"),
-                        "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator":
-                                          f"pkg:deb/debian/{name.replace('+', '%2B')}@{about['version'].replace('+', '%2B')}?arch={about['arch']}&distro=debian-13"}]}
+                        "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl(name, about)}]}
             if about["home"]:
                 package["homepage"] = about["home"]
             relations.append({"spdxElementId": "SPDXRef-Package-darkroom", "relationshipType": "DEPENDS_ON", "relatedSpdxElement": ident})

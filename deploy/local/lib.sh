@@ -286,10 +286,12 @@ fleet_names() {
     for stage in "${STAGES[@]}"; do (cd "$SITE/pids" && ls -d "$stage"-* 2>/dev/null) || true; done
 }
 
-# fleet_targets: where the workers answer, as Prometheus reads it from a file.
+# fleet_targets: where the workers answer, for Prometheus, in a file that it follows. A fleet that was stopped on
+# purpose answers nowhere, and nobody is to be told that its workers are down.
 fleet_targets() {
     local each
-    for each in $(fleet_names); do echo "127.0.0.1:$(<"$SITE/ports/$each")"; done | jq -R . | jq -sc '[{targets: .}]'
+    for each in $(fleet_names); do echo "127.0.0.1:$(<"$SITE/ports/$each")"; done |
+        jq -R . | jq -sc '[{targets: .}]' >"$SITE/workers.json"
 }
 
 # fleet_start: WORKERS_<STAGE> of each stage (one unless set), and waits until all are ready.
@@ -300,7 +302,7 @@ fleet_start() {
         for ((each = 1; each <= ${!count:-1}; each++)); do worker_start "$stage" "$each"; done
     done
     for each in $(fleet_names); do proc_ready "$each" 60 worker_ready "$each"; done
-    fleet_targets >"$SITE/workers.json"
+    fleet_targets
     say "workers $(fleet_names | paste -sd' ')"
 }
 
@@ -317,4 +319,5 @@ board_say() {
 site_stop() {
     procs_stop 15 $(fleet_names)
     procs_stop 15 $(proc_names)
+    [[ ! -e $SITE/workers.json ]] || fleet_targets
 }

@@ -5,6 +5,7 @@
 #include "lib/stage/metrics.h"
 
 #include "lib/base/clock.h"
+#include "lib/base/log.h"
 #include "lib/base/version.h"
 
 #include <inttypes.h>
@@ -19,6 +20,7 @@ static const double bounds[METRICS_BUCKETS - 1] = {
 
 void metrics_init(struct stage_metrics *m) {
     pthread_mutex_init(&m->lock, NULL);
+    m->began_ms = clock_now_ms();
     m->event_age_ms = -1;
     m->lag = -1;
     metrics_beat(m);
@@ -65,14 +67,23 @@ void metrics_count_model(struct stage_metrics *m, const struct model_count *c) {
 
 void metrics_show(struct stage_metrics *m, const struct stage *s, const void *state) {
     if (!s->show) return;
+    m->showing.count = m->showing.left_out = 0;
+    s->show(state, &m->showing);
+    if (m->showing.left_out && !m->said_too_many)
+        log_warn("metrics show %d models; %zu more have no gauges", METRICS_MODELS,
+                 m->showing.left_out);
+    m->said_too_many = m->said_too_many || m->showing.left_out;
     pthread_mutex_lock(&m->lock);
-    m->shown.count = 0;
-    s->show(state, &m->shown);
+    m->shown = m->showing;
     pthread_mutex_unlock(&m->lock);
 }
 
 void stage_show(struct shown *to, struct bytes model, const double values[STAGE_GAUGES]) {
-    if (to->count == METRICS_MODELS || !event_model_is_valid(model)) return;
+    if (!event_model_is_valid(model)) return;
+    if (to->count == METRICS_MODELS) {
+        to->left_out++;
+        return;
+    }
     snprintf(to->rows[to->count].model, sizeof to->rows->model, "%.*s", (int)model.len,
              (const char *)model.data);
     memcpy(to->rows[to->count++].values, values, sizeof to->rows->values);
@@ -158,9 +169,9 @@ static void write_models(struct stage_metrics *m, const struct stage *s, struct 
     pthread_mutex_unlock(&m->lock);
 }
 
-/* Fields 14, 15, 22 and 24 of /proc/self/stat: user and system ticks, start in ticks since boot,
- * pages. */
-static void write_process(const char *stage, struct buf *out) {
+/* Fields 14, 15 and 24 of /proc/self/stat: user and system ticks, pages. The beginning is noted once:
+   reckoned anew from field 22 and the uptime it would tremble, and look like a restart. */
+static void write_process(struct stage_metrics *m, const char *stage, struct buf *out) {
     char text[1024] = "";
     FILE *f = fopen("/proc/self/stat", "re");
     if (!f) return;
@@ -168,23 +179,18 @@ static void write_process(const char *stage, struct buf *out) {
     fclose(f);
     text[n] = 0;
     const char *p = strrchr(text, ')'); /* a program's name may have blanks */
-    uint64_t user, system, start, pages;
+    uint64_t user, system, pages;
     if (!p || sscanf(p + 1,
                      " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-                     " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNu64,
-                     &user, &system, &start, &pages) != 4)
+                     " %*d %*d %*d %*d %*d %*d %*u %*u %" SCNu64,
+                     &user, &system, &pages) != 3)
         return;
-    double tick = (double)sysconf(_SC_CLK_TCK), up = 0;
-    f = fopen("/proc/uptime", "re");
-    if (f && fscanf(f, "%lf", &up) != 1) up = 0;
-    if (f) fclose(f);
     whole(out, stage, "process_resident_memory_bytes", "gauge", "Memory in use.",
           pages * (uint64_t)sysconf(_SC_PAGESIZE));
     real(out, stage, "process_cpu_seconds_total", "counter", "Processor time used.",
-         (double)(user + system) / tick);
+         (double)(user + system) / (double)sysconf(_SC_CLK_TCK));
     real(out, stage, "process_start_time_seconds", "gauge",
-         "When the process began, seconds since 1970.",
-         (double)clock_now_ms() / 1000 - up + (double)start / tick);
+         "When the process began, seconds since 1970.", (double)m->began_ms / 1000);
 }
 
 void metrics_write(struct stage_metrics *m, const struct stage *s, struct buf *out) {
@@ -222,7 +228,7 @@ void metrics_write(struct stage_metrics *m, const struct stage *s, struct buf *o
     real(out, name, "darkroom_heartbeat_age_seconds", "gauge",
          "Time since the loop's last sign of life.",
          (double)(clock_monotonic_us() - m->beat_us) / 1e6);
-    write_process(name, out);
+    write_process(m, name, out);
     head(out, "darkroom_build_info", "gauge", "Always 1; the version is its label.");
     buf_printf(out, "darkroom_build_info{stage=\"%s\",version=\"%s\"} 1\n", name, DARKROOM_VERSION);
 }

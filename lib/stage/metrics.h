@@ -31,7 +31,7 @@ struct shown {
         char model[EVENT_MODEL_MAX + 1];
         double values[STAGE_GAUGES];
     } rows[METRICS_MODELS];
-    size_t count;
+    size_t count, left_out; /* left_out: models beyond */
 };
 
 struct stage_metrics {
@@ -54,6 +54,13 @@ struct stage_metrics {
     size_t by_model_count;
     uint64_t turn;
     struct shown shown;
+
+    /* The loop's alone, without the lock. */
+    struct shown showing; /* being filled */
+    bool said_too_many;
+
+    /* Fixed after start. */
+    int64_t began_ms; /* when the process began, by the clock of then */
 };
 
 void metrics_init(struct stage_metrics *m); /* zeroed before; not ready yet */
@@ -62,7 +69,8 @@ void metrics_beat(struct stage_metrics *m);
 void metrics_ready(struct stage_metrics *m, const char *why_not); /* NULL: ready */
 /* Adds to the model's series; the one that was not counted for longest makes room. */
 void metrics_count_model(struct stage_metrics *m, const struct model_count *c);
-/* What the stage shows now, in the place of what it has shown. */
+/* What the stage shows now, in the place of what it has shown. Nobody waits for the stage meanwhile: its
+   `show` fills a page of its own. */
 void metrics_show(struct stage_metrics *m, const struct stage *s, const void *state);
 
 /* The whole page in Prometheus' text format, every series with the stage's name. */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -781,6 +782,54 @@ static void the_page_for_prometheus(void **state) {
     stop(w);
 }
 
+/* What a rule takes for a restart, however long the pages are apart. */
+static void the_page_says_one_beginning(void **state) {
+    struct world *w = *state;
+    for (int i = 0; i < 2; i++) {
+        struct buf page = {0};
+        metrics_write(&w->metrics, &w->stage, &page);
+        if (!strstr(page.data, "\nprocess_start_time_seconds{stage=\"tiny\"} 1700000000\n"))
+            fail_msg("page %d is of another process:\n%s", i, page.data);
+        buf_free(&page);
+        clock_sleep_ms(3700);
+    }
+}
+
+/* A model more than there is room for, and a look at the lock that /readyz and /metrics take. */
+static void show_many(const void *state, struct shown *to) {
+    struct stage_metrics *m = *(struct stage_metrics *const *)state;
+    char model[16];
+    assert_int_equal(pthread_mutex_trylock(&m->lock), 0);
+    pthread_mutex_unlock(&m->lock);
+    for (int i = 0; i < METRICS_MODELS + 2; i++) {
+        snprintf(model, sizeof model, "m%d", i);
+        stage_show(to, bytes_of(model), (const double[STAGE_GAUGES]){i});
+    }
+}
+
+static void nobody_waits_for_what_is_shown(void **state) {
+    struct world *w = *state;
+    struct stage_metrics *m = &w->metrics;
+    struct buf page = {0};
+    char said[2048] = "";
+    int log[2], before = dup(STDERR_FILENO);
+    assert_int_equal(pipe(log), 0);
+    dup2(log[1], STDERR_FILENO);
+    close(log[1]);
+    w->stage.show = show_many;
+    for (int i = 0; i < 3; i++) metrics_show(m, &w->stage, &m);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    assert_true(read(log[0], said, sizeof said - 1) > 0);
+    close(log[0]);
+    const char *line = strstr(said, "metrics show 256 models; 2 more have no gauges");
+    if (!line || strstr(line + 1, "metrics show")) fail_msg("it was to say so once: %s", said);
+    metrics_write(m, &w->stage, &page);
+    assert_non_null(strstr(page.data, "darkroom_seen{stage=\"tiny\",model=\"m255\"} 255\n"));
+    assert_null(strstr(page.data, "m256"));
+    buf_free(&page);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
@@ -808,6 +857,8 @@ int main(void) {
         TEST(tries_move_to_other_instances),
         TEST(a_note_alone_buries_nobody),
         TEST(the_page_for_prometheus),
+        TEST(the_page_says_one_beginning),
+        TEST(nobody_waits_for_what_is_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

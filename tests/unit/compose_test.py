@@ -17,6 +17,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / ".darkroom" / "build"))
 COMPOSE = ROOT / "deploy" / "local" / "compose.yaml"
+REDIS = ROOT / "deploy" / "kubernetes" / "components" / "redis" / "redis.yaml"
 PROPERTIES = ROOT / "deploy" / "local" / "kafka" / "server.properties.in"
 VERSION = re.search(r"^project\(.* VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text(), re.M).group(1)
 STAGES = {path.stem for path in (ROOT / "workers").glob("*.c")} - {"darkroom"}
@@ -117,9 +118,12 @@ def check_kafka(text):
 
 
 def check_redis(text):
-    command = services(text)["redis"]["command"]
-    pairs = dict(zip(command[1::2], command[2::2]))
-    return [f"redis: {key} is {pairs.get(key)}" for key, value in (("--appendonly", "yes"), ("--maxmemory-policy", "noeviction"))
+    """The release that Kubernetes runs, and what the fleet asks of it."""
+    its = services(text)["redis"]
+    kubernetes = re.findall(r"image: (redis:\S+)", REDIS.read_text())
+    pairs = dict(zip(its["command"][1::2], its["command"][2::2]))
+    return [f"redis: {its['image']} is not {kubernetes}"] * ([its["image"]] != kubernetes) + \
+           [f"redis: {key} is {pairs.get(key)}" for key, value in (("--appendonly", "yes"), ("--maxmemory-policy", "noeviction"))
             if pairs.get(key) != value]
 
 
@@ -164,7 +168,7 @@ class Compose(unittest.TestCase):
         self.rule(check_kafka, ("apache/kafka:", "apache/kafka:1"), ("CLEANUP_INTERVAL_MS: \"1000\"", "CLEANUP_INTERVAL_MS: \"10000\""))
 
     def test_redis(self):
-        self.rule(check_redis, ("--appendonly, \"yes\"", "--appendonly, \"no\""))
+        self.rule(check_redis, ("--appendonly, \"yes\"", "--appendonly, \"no\""), ("image: redis:7.4", "image: redis:7"))
 
 
 class Recipe(unittest.TestCase):
