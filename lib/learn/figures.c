@@ -7,7 +7,7 @@
 const struct figure figures[FIGURES + 1] = {
     {"model_version", "Version that serves; 0: none yet."},
     {"model_judged_version", "Latest version that was judged."},
-    {"model_judged_time_seconds", "When that was, seconds since 1970."},
+    {"model_judged_timestamp_seconds", "When that was, seconds since 1970."},
     {"model_held_out_images", "Images that the figures of what serves are from."},
     {"model_accuracy", "Of what serves, on the images held out."},
     {"model_auc", "Of what serves: area under the ROC curve, mean of the labels."},
