@@ -51,11 +51,13 @@ def start(docs, stage, folder):
     for name, value in environment(docs, box).items():
         environ[name] = "1" if value is None else f"{folder}{value}" if value.startswith("/") else value
     environ.update(DARKROOM_PROBE="0", DARKROOM_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
-    return subprocess.Popen([render.BUILD / box["command"][0]], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with open(folder / "said", "w") as said:
+        return subprocess.Popen([render.BUILD / box["command"][0]], env=environ, stdout=said, stderr=said)
 
 
-def check_programs(docs, seconds=1.5):
-    """Complaints of the programs about their settings: those end them with 2."""
+def check_programs(docs, seconds=60):
+    """Complaints of the programs about their settings: those end them with 2. With settings that are right they come
+    to ask for a broker or a Redis, and say that there is none."""
     wrong = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -66,18 +68,20 @@ def check_programs(docs, seconds=1.5):
             (folder / stage).mkdir()
             shutil.copy(folder / "ca.pem", folder / stage)
             running[stage] = start(docs, stage, folder / stage)
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
         for stage, process in running.items():
-            ended = process.poll()
-            if ended is None:
-                process.terminate()
-            try:
-                said, _ = process.communicate(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                said, _ = process.communicate()
+            said = folder / stage / "said"
+            while process.poll() is None and "trying again" not in said.read_text() and time.monotonic() < end:
+                time.sleep(0.05)
+            ended, text = process.poll(), said.read_text()
             if ended is not None:
-                wrong.append(f"{stage} ended with {ended}: {said[-300:]}")
+                wrong.append(f"{stage} ended with {ended}: {text[-300:]}")
+            elif "trying again" not in text:
+                wrong.append(f"{stage} asks nobody after {seconds} s: {text[-300:]}")
+        for process in running.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
     return wrong
 
 
@@ -166,10 +170,11 @@ def add_tests(name, check):
                 self.assertEqual(check(docs, self.facts), [])
 
     def bad(self):
-        before = set(check(self.overlays["prod"], self.facts))
         for number, mistake in enumerate(MISTAKES[name]):
+            overlay, mistake = mistake if isinstance(mistake, tuple) else ("prod", mistake)
             with self.subTest(number):
-                docs = copy.deepcopy(self.overlays["prod"])
+                docs = copy.deepcopy(self.overlays[overlay])
+                before = set(check(docs, self.facts))
                 mistake(docs)
                 self.assertTrue(set(check(docs, self.facts)) - before, "the mistake goes unnoticed")
 
