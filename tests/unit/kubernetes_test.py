@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import unittest
 
 import yaml
 
 sys.dont_write_bytecode = True  # nothing of ours lands in the tree
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "kubernetes"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
+import overlay as cluster_overlay  # noqa: E402
 from documents import KUBERNETES, STAGES, Facts, environment, one, pods, render, stage_of  # noqa: E402
 from mistakes import MISTAKES, fleet  # noqa: E402
 from rules import CHECKS  # noqa: E402
@@ -151,6 +154,21 @@ class Kubernetes(unittest.TestCase):
             finally:
                 server.terminate()
                 server.wait()
+
+    def test_overlay_of_the_cluster_tests(self):
+        digest = "sha256:" + "0" * 64
+        for image, wanted in ((None, one(self.overlays["dev"], "Deployment", "store")["spec"]["template"]["spec"]["containers"][0]["image"]),
+                              ("other:1.2", "other:1.2"), ("10.0.0.7:5000/a/b:7", "10.0.0.7:5000/a/b:7"), ("other", "other:latest"),
+                              ("10.0.0.7:5000/other", "10.0.0.7:5000/other:latest"), (f"r.example/other@{digest}", f"r.example/other@{digest}"),
+                              (f"r.example:5000/other:1@{digest}", f"r.example:5000/other@{digest}")):
+            with self.subTest(image), tempfile.TemporaryDirectory() as folder:
+                words = types.SimpleNamespace(folder=pathlib.Path(folder).resolve(), namespace="of-a-run", image=image, kafka="10.0.0.7:29090",
+                                              redis="redis://10.0.0.7:29379/0")
+                docs = list(yaml.safe_load_all(render.rendered(cluster_overlay.write(words))))
+                self.assertEqual({stage_of(docs, stage)[2]["image"] for stage in STAGES}, {wanted})
+                self.assertEqual({doc["metadata"].get("namespace") for doc in docs if doc["kind"] != "Namespace"}, {"of-a-run"})
+                self.assertEqual(fleet(docs)["DARKROOM_REDIS_URL"], words.redis)
+                self.assertEqual(CHECKS["network"](docs, self.facts), [])
 
     def test_programs_take_their_settings(self):
         for name in ("dev", "prod"):
