@@ -8,6 +8,7 @@ import itertools
 import json
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,19 @@ PREFIX = "darkroom."  # the settings' default
 ROLLOUT = 180  # s that a stage may take to come up anew
 REST = 300     # s in which the fleet has to be done with what was published
 START_UP = 5   # s that a cold answer may take beyond KEDA's polling interval
+
+
+@contextlib.contextmanager
+def to_the_end():
+    """What puts the cluster in order is not cut short: a signal that comes meanwhile counts afterwards."""
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 class Fleet(live.Fleet):
@@ -60,18 +74,31 @@ class Answers(threading.Thread):
         self.start()
 
     def run(self):
-        while True:
-            for message in self.consumer.consume(500, 0.02):
-                if not message.error():
-                    self.times.setdefault(message.key().decode(), time.time())
+        try:
+            while True:
+                for message in self.consumer.consume(500, 0.02):
+                    if not message.error():
+                        self.times.setdefault(message.key().decode(), time.time())
+        except Exception as error:  # whoever asks for a time hears of it
+            self.error = error
+
+    def seen(self):
+        """Key -> when its first result came, so far."""
+        if self.error:
+            raise live.Failed(f"the subscriber has ended: {self.error!r}")
+        return self.times.copy()
 
     def longest_gap(self, since, until):
         """Seconds in which no answer came."""
-        times = sorted(when for when in list(self.times.values()) if since < when < until)
+        times = sorted(when for when in self.seen().values() if since < when < until)
         return max((after - before for before, after in zip([since, *times], [*times, until])), default=0)
 
-    def wait(self, key, seconds):
-        return live.wait_for(f"the answer to {key}", seconds, lambda: self.times.get(key), 0.005)
+    def first(self, keys, seconds):
+        """When the first answer to one of them came."""
+        def ask():
+            seen = self.seen()
+            return min((seen[key] for key in keys if key in seen), default=0)
+        return live.wait_for(f"the first of {len(keys)} answers from {keys[0]} on", seconds, ask, 0.005)
 
 
 class Traffic:
@@ -207,7 +234,7 @@ class Cases:
         """Seconds that a single request waits."""
         since = time.time()
         key, = self.traffic.send("predictions.requests", [self.random.choice(self.traffic.files[-self.words.requests:])])
-        answered = self.answers.wait(key, self.words.poll + 60)
+        answered = self.answers.first([key], self.words.poll + 60)
         time.sleep(1.5)  # what the pod said is on its way
         print(f"      {word}: answered after {answered - since:.3f} s" +
               (f": {self.parts(since, answered)}" if word == "cold" else ""))
@@ -230,12 +257,12 @@ class Cases:
         keys = self.traffic.send("predictions.requests", files[-words.requests:])
         sender.join()
         print(f"      {words.images} images and {words.requests} requests were published in {time.time() - since:.1f} s")
-        first = live.wait_for("the first answer", words.poll + 60, lambda: min(
-            (self.answers.times[key] for key in keys if key in self.answers.times), default=0), 0.01)
+        first = self.answers.first(keys, words.poll + 60)
         colds.append(first - since)
         self.rest()
         done = time.time()
-        last = max(self.answers.times.get(key, 0) for key in keys)
+        seen = self.answers.seen()
+        last = max(seen.get(key, 0) for key in keys)
         print(f"      first answer after {first - since:.2f} s: {self.parts(since, first)}")
         print(f"      all answered after {last - since:.1f} s, all done after {done - since:.1f} s")
         self.zero(words.cooldown + 120)
@@ -293,7 +320,7 @@ class Cases:
                 if not pods or not lag.unread():
                     time.sleep(0.02)
                     continue
-                self.cluster.delete_at_once(random.choice(pods))
+                self.cluster.delete_at_once(self.random.choice(pods))
                 counts[stage] += 1
                 time.sleep(1)
 
@@ -318,7 +345,7 @@ class Cases:
         def to(count):
             self.cluster.kubectl("annotate", "--overwrite", "scaledobjects", "--all", f"{paused}={count}")
             live.wait_for(f"{count} of each stage", 180, lambda: all(
-                sum(bool(pod.ready) for pod in self.cluster.of_stage(stage)) == count for stage in self.elastic()), 0.5)
+                sum(bool(pod.ready) for pod in self.cluster.of_stage(stage)) == count for stage in live.STAGES), 0.5)
             time.sleep(5)
 
         def act():
@@ -327,12 +354,10 @@ class Cases:
                 for count in (1, 3, 1):
                     to(count)
             finally:
-                self.cluster.kubectl("annotate", "scaledobjects", "--all", f"{paused}-")
-            return f"1, 3, 1 of {', '.join(self.elastic())} in {time.time() - began:.0f} s"
+                with to_the_end():
+                    self.cluster.kubectl("annotate", "scaledobjects", "--all", f"{paused}-")
+            return f"1, 3, 1 of each in {time.time() - began:.0f} s"
         self.healthy("scale 1, 3, 1", self.disturb("scale 1, 3, 1", act))
-
-    def elastic(self):
-        return [stage for stage in live.STAGES if any(name.endswith(stage) for name in self.deployments())]
 
     def kubelet(self):
         if not (self.words.kubelet_stop and self.words.kubelet_start):
@@ -347,8 +372,10 @@ class Cases:
                 away = [node["metadata"]["name"] for node in nodes if not all(
                     each["status"] == "True" for each in node["status"]["conditions"] if each["type"] == "Ready")]
             finally:
-                subprocess.run(self.words.kubelet_start, shell=True, check=True, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)
+                with to_the_end():
+                    subprocess.run(self.words.kubelet_start, shell=True, check=True, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL)
+            self.verdicts.at_least("nodes that were not ready without it", 1, len(away))
             return f"for {self.words.kubelet_away} s, nodes that were not ready then: {', '.join(away) or 'none'}"
         self.healthy("the kubelet stopped", self.disturb("the kubelet stopped", act))
 
@@ -362,10 +389,12 @@ class Cases:
                                          f"--pod-selector={cluster.STAGE} in ({','.join(live.STAGES)})",
                                          f"--timeout={ROLLOUT}s", seconds=ROLLOUT + 20)
                 finally:
-                    self.cluster.kubectl("uncordon", node)
+                    with to_the_end():
+                        self.cluster.kubectl("uncordon", node)
             live.wait_for("every stage to be there again", ROLLOUT, lambda: all(
                 any(pod.ready for pod in self.cluster.of_stage(stage)) for stage in live.STAGES))
             gone = sum(not pod.is_there() for pod in self.cluster.pods.values() if pod.uid in before)
+            self.verdicts.check("pods that the drain made go", len(before), gone)
             return f"{gone} of {len(before)} pods went from {', '.join(nodes)}"
         self.healthy("node drain", self.disturb("node drain", act))
 
@@ -383,10 +412,10 @@ class Cases:
 
 def apply(words, there):
     there.kubectl("apply", "-k", str(overlay.write(words)))
-    wanted = {each["metadata"]["name"] for each in there.of("scaledobjects", "apis/keda.sh/v1alpha1")}
+    wanted = {each["metadata"]["name"] for each in there.scaled_objects()}
     live.wait_for(f"KEDA to take {len(wanted)} ScaledObjects", 60, lambda: all(
         any(c["type"] == "Ready" and c["status"] == "True" for c in each.get("status", {}).get("conditions", []))
-        for each in there.of("scaledobjects", "apis/keda.sh/v1alpha1")), 0.5)
+        for each in there.scaled_objects()), 0.5)
 
 
 def run(words, verdicts):
@@ -399,12 +428,22 @@ def run(words, verdicts):
     if used:
         raise live.Failed(f"{words.kafka} has {used[0]} already: everything is counted, so it wants a broker and a Redis "
                           "of its own")
-    fleet = Fleet(words.folder)
     there = cluster.Cluster(words.kubeconfig, words.namespace, words.folder)
+    try:
+        if there.kubectl("get", "namespace", words.namespace, "--ignore-not-found", "--output=name").stdout:
+            raise live.Failed(f"there is a namespace {words.namespace} already, and a run deletes its own at the end: "
+                              "name another (--namespace), or delete it")
+        on_the_cluster(words, verdicts, files, there)
+    finally:
+        there.close()
+
+
+def on_the_cluster(words, verdicts, files, there):
+    fleet = Fleet(words.folder)
     try:
         apply(words, there)
         there.watch()
-        words.poll, words.cooldown = overlay.times(there)
+        words.poll, words.cooldown = there.times()
         print(f"      KEDA looks at predict every {words.poll} s and waits {words.cooldown} s before it goes to zero")
         cases = Cases(words, fleet, there, Traffic(fleet, files), verdicts)
         for name in ("start", *words.only):
@@ -421,8 +460,11 @@ def run(words, verdicts):
                 print(f"{pod}\n{there.tail(pod)}")
     finally:
         if not words.keep:
-            there.kubectl("delete", "namespace", words.namespace, "--ignore-not-found", check=False)
-        there.close()
+            with to_the_end():
+                done = there.kubectl("delete", "namespace", words.namespace, "--ignore-not-found",
+                                     f"--timeout={ROLLOUT}s", check=False, seconds=ROLLOUT + 60)
+            if done.returncode:
+                print(f"the namespace {words.namespace} is still there: {done.stderr.strip()}")
 
 
 def main():

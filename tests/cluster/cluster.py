@@ -75,9 +75,12 @@ class Cluster:
     # ---- asking
 
     def kubectl(self, *words, check=True, text=None, seconds=180):
-        run = subprocess.run(["kubectl", "--namespace", self.namespace, *words], env=self.environment, text=True,
-                             input=text, stdin=None if text else subprocess.DEVNULL, capture_output=True,
-                             timeout=seconds)
+        try:
+            run = subprocess.run(["kubectl", "--namespace", self.namespace, *words], env=self.environment, text=True,
+                                 input=text, stdin=None if text else subprocess.DEVNULL, capture_output=True,
+                                 timeout=seconds)
+        except subprocess.TimeoutExpired:
+            run = subprocess.CompletedProcess(words, 124, "", f"it was not done after {seconds} s")
         if check and run.returncode:
             raise live.Failed(f"kubectl {' '.join(words)}: {run.stderr.strip()}")
         return run
@@ -99,6 +102,14 @@ class Cluster:
     def of(self, kind, api="apis/apps/v1"):
         """The objects of a kind in the namespace."""
         return self.get(f"/{api}/namespaces/{self.namespace}/{kind}")["items"]
+
+    def scaled_objects(self):
+        return self.of("scaledobjects", "apis/keda.sh/v1alpha1")
+
+    def times(self):
+        """Seconds between two looks of KEDA's at predict's lag, and that it waits before a stage goes to zero."""
+        found = {each["metadata"]["name"]: each["spec"] for each in self.scaled_objects()}
+        return found["predict"]["pollingInterval"], max(each["cooldownPeriod"] for each in found.values())
 
     def delete_at_once(self, pod):
         """What kubectl delete pod --force asks for, without the time that kubectl takes to start."""

@@ -2,11 +2,10 @@
 and with logs that say when a worker has joined its group."""
 
 import os
+import pathlib
 import urllib.parse
 
-import live
-
-DEV = live.ROOT / "deploy" / "kubernetes" / "overlays" / "dev"
+DEV = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "kubernetes" / "overlays" / "dev"
 
 TEXT = """\
 apiVersion: kustomize.config.k8s.io/v1beta1
@@ -31,21 +30,23 @@ patches: # the ports that pods may reach
 """
 
 
+def image_of(text):
+    """NAME, NAME:TAG or NAME@DIGEST, as kustomize wants to be told; a colon before a slash is a port's."""
+    name, _, digest = text.partition("@")
+    tag = ""
+    if ":" in name.rpartition("/")[2]:
+        name, _, tag = name.rpartition(":")
+    return f'newName: {name}, ' + (f'digest: "{digest}"' if digest else f'newTag: "{tag or "latest"}"')
+
+
 def write(words):
     folder = words.folder / "overlay"
     folder.mkdir(parents=True, exist_ok=True)
     images = ""
     if words.image:
-        name, _, tag = words.image.rpartition(":")
-        images = f'images: [{{name: darkroom, newName: {name}, newTag: "{tag}"}}]\n'
+        images = f"images: [{{name: darkroom, {image_of(words.image)}}}]\n"
     (folder / "kustomization.yaml").write_text(TEXT.format(
         namespace=words.namespace, theirs="darkroom", dev=os.path.relpath(DEV, folder), images=images,
         kafka=words.kafka, redis=words.redis, kafka_port=words.kafka.rpartition(":")[2],
         redis_port=urllib.parse.urlsplit(words.redis).port or 6379))
     return folder
-
-
-def times(there):
-    """Seconds between two looks of KEDA's at predict's lag, and that it waits before a stage goes to zero."""
-    found = {each["metadata"]["name"]: each["spec"] for each in there.of("scaledobjects", "apis/keda.sh/v1alpha1")}
-    return found["predict"]["pollingInterval"], max(each["cooldownPeriod"] for each in found.values())

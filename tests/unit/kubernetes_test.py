@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import unittest
 
 import yaml
 
 sys.dont_write_bytecode = True  # nothing of ours lands in the tree
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "kubernetes"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
+import overlay as cluster_overlay  # noqa: E402
 from documents import KUBERNETES, STAGES, Facts, environment, one, pods, render, stage_of  # noqa: E402
 from mistakes import MISTAKES, fleet  # noqa: E402
 from rules import CHECKS  # noqa: E402
@@ -51,11 +54,13 @@ def start(docs, stage, folder):
     for name, value in environment(docs, box).items():
         environ[name] = "1" if value is None else f"{folder}{value}" if value.startswith("/") else value
     environ.update(DARKROOM_PROBE="0", DARKROOM_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
-    return subprocess.Popen([render.BUILD / box["command"][0]], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with open(folder / "said", "w") as said:
+        return subprocess.Popen([render.BUILD / box["command"][0]], env=environ, stdout=said, stderr=said)
 
 
-def check_programs(docs, seconds=1.5):
-    """Complaints of the programs about their settings: those end them with 2."""
+def check_programs(docs, seconds=60):
+    """Complaints of the programs about their settings: those end them with 2. With settings that are right they come
+    to ask for a broker or a Redis, and say that there is none."""
     wrong = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -66,18 +71,20 @@ def check_programs(docs, seconds=1.5):
             (folder / stage).mkdir()
             shutil.copy(folder / "ca.pem", folder / stage)
             running[stage] = start(docs, stage, folder / stage)
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
         for stage, process in running.items():
-            ended = process.poll()
-            if ended is None:
-                process.terminate()
-            try:
-                said, _ = process.communicate(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                said, _ = process.communicate()
+            said = folder / stage / "said"
+            while process.poll() is None and "trying again" not in said.read_text() and time.monotonic() < end:
+                time.sleep(0.05)
+            ended, text = process.poll(), said.read_text()
             if ended is not None:
-                wrong.append(f"{stage} ended with {ended}: {said[-300:]}")
+                wrong.append(f"{stage} ended with {ended}: {text[-300:]}")
+            elif "trying again" not in text:
+                wrong.append(f"{stage} asks nobody after {seconds} s: {text[-300:]}")
+        for process in running.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
     return wrong
 
 
@@ -148,6 +155,21 @@ class Kubernetes(unittest.TestCase):
                 server.terminate()
                 server.wait()
 
+    def test_overlay_of_the_cluster_tests(self):
+        digest = "sha256:" + "0" * 64
+        for image, wanted in ((None, one(self.overlays["dev"], "Deployment", "store")["spec"]["template"]["spec"]["containers"][0]["image"]),
+                              ("other:1.2", "other:1.2"), ("10.0.0.7:5000/a/b:7", "10.0.0.7:5000/a/b:7"), ("other", "other:latest"),
+                              ("10.0.0.7:5000/other", "10.0.0.7:5000/other:latest"), (f"r.example/other@{digest}", f"r.example/other@{digest}"),
+                              (f"r.example:5000/other:1@{digest}", f"r.example:5000/other@{digest}")):
+            with self.subTest(image), tempfile.TemporaryDirectory() as folder:
+                words = types.SimpleNamespace(folder=pathlib.Path(folder).resolve(), namespace="of-a-run", image=image, kafka="10.0.0.7:29090",
+                                              redis="redis://10.0.0.7:29379/0")
+                docs = list(yaml.safe_load_all(render.rendered(cluster_overlay.write(words))))
+                self.assertEqual({stage_of(docs, stage)[2]["image"] for stage in STAGES}, {wanted})
+                self.assertEqual({doc["metadata"].get("namespace") for doc in docs if doc["kind"] != "Namespace"}, {"of-a-run"})
+                self.assertEqual(fleet(docs)["DARKROOM_REDIS_URL"], words.redis)
+                self.assertEqual(CHECKS["network"](docs, self.facts), [])
+
     def test_programs_take_their_settings(self):
         for name in ("dev", "prod"):
             with self.subTest(name):
@@ -166,10 +188,11 @@ def add_tests(name, check):
                 self.assertEqual(check(docs, self.facts), [])
 
     def bad(self):
-        before = set(check(self.overlays["prod"], self.facts))
         for number, mistake in enumerate(MISTAKES[name]):
+            overlay, mistake = mistake if isinstance(mistake, tuple) else ("prod", mistake)
             with self.subTest(number):
-                docs = copy.deepcopy(self.overlays["prod"])
+                docs = copy.deepcopy(self.overlays[overlay])
+                before = set(check(docs, self.facts))
                 mistake(docs)
                 self.assertTrue(set(check(docs, self.facts)) - before, "the mistake goes unnoticed")
 

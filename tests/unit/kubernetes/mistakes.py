@@ -1,4 +1,5 @@
-"""mistakes: for each rule those that it must notice, each made in the rendered overlays/prod by one function."""
+"""mistakes: for each rule those that it must notice, each made in the rendered overlays/prod by one function; or in
+another overlay, where its name comes first."""
 
 import copy
 
@@ -19,6 +20,14 @@ def scaled(docs, stage="store"):
 
 def trigger(docs, stage="store"):
     return scaled(docs, stage)["triggers"][0]["metadata"]
+
+
+def redis(docs):
+    return one(docs, "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]
+
+
+def redis_args(docs):
+    return redis(docs)["args"]
 
 
 def fleet(docs):
@@ -68,6 +77,21 @@ MISTAKES = {
         lambda d: one(d, "Kafka", "darkroom")["spec"]["entityOperator"]["template"].pop("userOperatorContainer"),
         lambda d: one(d, "Namespace", "darkroom")["metadata"]["labels"].update({"pod-security.kubernetes.io/enforce": "baseline"}),
     ],
+    "disks": [
+        lambda d: one(d, "KafkaNodePool", "nodes")["spec"]["template"]["pod"]["securityContext"].pop("fsGroup"),
+        lambda d: one(d, "StatefulSet", "redis")["spec"]["template"]["spec"]["securityContext"].pop("fsGroup"),
+        lambda d: [redis_args(d).remove(each) for each in ("--maxmemory", "2000mb")],
+        lambda d: redis_args(d).__setitem__(redis_args(d).index("2000mb"), "0mb"),
+        lambda d: redis_args(d).__setitem__(redis_args(d).index("2000mb"), "4gb"),
+        lambda d: redis_args(d).__setitem__(redis_args(d).index("noeviction"), "allkeys-lru"),
+        lambda d: redis_args(d).__setitem__(redis_args(d).index("always"), "everysec"),
+        lambda d: redis(d)["resources"]["limits"].update(memory="2Gi"),
+    ],
+    "jobs": [
+        ("demo", lambda d: one(d, "Job", "topics")["spec"].pop("activeDeadlineSeconds")),
+        ("demo", lambda d: one(d, "Job", "demo")["spec"].update(activeDeadlineSeconds=86400)),
+        ("demo", lambda d: one(d, "Job", "demo")["spec"].pop("ttlSecondsAfterFinished")),
+    ],
     "manners": [
         lambda d: deployment(d).pop("automountServiceAccountToken"),
         lambda d: deployment(d).update(serviceAccountName="default"),
@@ -91,6 +115,7 @@ MISTAKES = {
     "probes": [
         lambda d: container(d)["livenessProbe"]["httpGet"].update(path="/readyz"),
         lambda d: container(d).pop("startupProbe"),
+        lambda d: container(d)["startupProbe"]["httpGet"].update(path="/readyz"),
         lambda d: container(d).pop("readinessProbe"),
         lambda d: container(d)["ports"][0].update(containerPort=9400),
         lambda d: container(d)["livenessProbe"]["httpGet"].update(port=8080),
@@ -118,6 +143,7 @@ MISTAKES = {
         lambda d: trigger(d).update(topics="darkroom.images.prepared"),
         lambda d: trigger(d).update(topic="darkroom.images"),
         lambda d: trigger(d).update(consumerGroup="store"),
+        lambda d: fleet(d).update(DARKROOM_PREFIX="other."),
         lambda d: trigger(d).pop("topic"),
         lambda d: trigger(d).pop("version"),
         lambda d: trigger(d).update(offsetResetPolicy="latest"),
@@ -184,6 +210,15 @@ MISTAKES = {
         lambda d: policy(d, "redis-server")["ingress"][0].update({"from": [{"podSelector": {}}]}),
         lambda d: policy(d, "metrics")["ingress"][0]["ports"][0].update(port=9400),
         lambda d: fleet(d).update(DARKROOM_KAFKA_BOOTSTRAP_SERVERS="kafka:19092"),
+        lambda d: policy(d, "kafka")["egress"][0].update(to=[{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "redis"}}}]),
+        lambda d: policy(d, "redis")["egress"][0].update(to=[{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "valkey"}}}]),
+        lambda d: policy(d, "dns")["egress"][0].update(to=[{"podSelector": {}}]),
+        lambda d: drop(d, "NetworkPolicy", "strimzi"),
+        lambda d: policy(d, "strimzi")["egress"].pop(0),
+        lambda d: policy(d, "strimzi")["egress"][0].update(to=[{"podSelector": {"matchLabels": {"strimzi.io/cluster": "other"}}}]),
+        lambda d: policy(d, "strimzi")["egress"].pop(1),
+        lambda d: policy(d, "strimzi")["egress"][1]["ports"].pop(1),
+        ("demo", lambda d: one(d, "Job", "topics")["spec"]["template"]["metadata"]["labels"].update({"app.kubernetes.io/name": "topics"})),
     ],
     "secrets": [
         lambda d: d.append({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "darkroom"}}),

@@ -68,6 +68,37 @@ def check_pod_security(docs, facts):
     return wrong
 
 
+def bytes_of(text):
+    """Of Redis' words and of Kubernetes': 2000mb, 4Gi, 512Mi."""
+    number, unit = re.fullmatch(r"(\d+)(mb|gb|Mi|Gi)", text).groups()
+    return int(number) << {"m": 20, "g": 30}[unit[0].lower()]
+
+
+def check_disks(docs, facts):
+    """Who keeps something can write where he keeps it, and says that he is full before he is killed."""
+    wrong = [f"{title(doc)} cannot write its volume: no fsGroup" for doc in find(docs, "StatefulSet")
+             if doc["spec"].get("volumeClaimTemplates") and "fsGroup" not in doc["spec"]["template"]["spec"]["securityContext"]]
+    for pool in find(docs, "KafkaNodePool"):  # a context of ours takes the place of Strimzi's
+        own = pool["spec"].get("template", {}).get("pod", {}).get("securityContext")
+        if own is not None and "fsGroup" not in own and "persistent-claim" in json.dumps(pool["spec"]["storage"]):
+            wrong.append(f"{title(pool)} cannot write its volume: no fsGroup")
+    for redis in find(docs, "StatefulSet", "redis"):
+        container = redis["spec"]["template"]["spec"]["containers"][0]
+        given = dict(zip(container["args"], container["args"][1:]))
+        most, limit = bytes_of(given.get("--maxmemory", "0mb")), bytes_of(container["resources"]["limits"]["memory"])
+        if not 0 < most <= limit // 2:
+            wrong.append(f"{title(redis)} is full at {most} bytes and killed at {limit}; while it rewrites its file it may need twice what it has")
+        wrong += [f"{title(redis)}: {name} is {given.get(name)}" for name, value in (
+            ("--maxmemory-policy", "noeviction"), ("--appendonly", "yes"), ("--appendfsync", "always")) if given.get(name) != value]
+    return wrong
+
+
+def check_jobs(docs, facts):
+    """A Job that is there is in the way of the next apply, so none stays."""
+    return [f"{title(job)} has no {name}" for job in find(docs, "Job") for name in ("activeDeadlineSeconds", "ttlSecondsAfterFinished")
+            if not 0 < job["spec"].get(name, 0) <= 3600]
+
+
 def check_manners(docs, facts):
     """What the house asks beyond the standard."""
     version = re.search(r"^project\(.* VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text(), re.M).group(1)
@@ -121,7 +152,7 @@ def check_probes(docs, facts):
     for stage, about in facts.stages.items():
         _, _, container = stage_of(docs, stage)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        for probe, path in (("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
+        for probe, path in (("startupProbe", "/healthz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
             asked = container.get(probe, {}).get("httpGet", {})
             if asked.get("path") != path:
                 wrong.append(f"{stage}: {probe} asks {asked.get('path')}, not {path}")
@@ -177,6 +208,8 @@ def check_triggers(docs, facts):
         _, _, container = stage_of(docs, stage)
         environ = environment(docs, container)
         secure = environ.get("DARKROOM_KAFKA_SECURITY_PROTOCOL", "plaintext") != "plaintext"
+        preset = about["settings"]["DARKROOM_PREFIX"]
+        topic, group = (environ.get("DARKROOM_PREFIX", preset) + about[name].removeprefix(preset) for name in ("reads", "group"))
         if spec["scaleTargetRef"] != {"name": stage}:
             wrong.append(f"{stage} scales {spec['scaleTargetRef']}")
         if spec.get("minReplicaCount") != 0 or not 0 < spec["maxReplicaCount"] <= facts.topics[about["reads"]]["partitions"]:
@@ -202,7 +235,7 @@ def check_triggers(docs, facts):
                 params[base] = value
             wrong += [f"{stage}: KEDA needs {key}" for key, what in scaler.items()
                       if not what.get("optional") and "default" not in what and key not in params]
-            for key, value in (("topic", about["reads"]), ("consumerGroup", about["group"]), ("offsetResetPolicy", "earliest"),
+            for key, value in (("topic", topic), ("consumerGroup", group), ("offsetResetPolicy", "earliest"),
                                ("scaleToZeroOnInvalidOffset", "false"), ("activationLagThreshold", "0"), ("version", render.KAFKA_VERSION)):
                 if params.get(key) != value:
                     wrong.append(f"{stage}: {key} is {params.get(key)}, not {value}")
@@ -271,6 +304,11 @@ def check_rights(docs, facts):
         wrong += [f"{name} should not: {right}" for right in has - wants] + [f"{name} cannot: {right}" for right in wants - has]
         if users.get(name, {}).get("authentication", {}).get("type") != "scram-sha-512":
             wrong.append(f"{name} has no password")
+        about = facts.stages.get(name.removeprefix("darkroom-"))
+        if about:  # the same again, of what the stage itself says
+            says = {(about["reads"], "Read"), (about.get("follows", about["reads"]), "Read"), *((topic, "Write") for topic in about["writes"])}
+            may = {(resource, operation) for kind, resource, _, operation in has if kind == "Topic" and operation in ("Read", "Write")}
+            wrong += [f"{name}: its stage says {sorted(says)}, and it may {sorted(may)}"] * (says != may)
     return wrong
 
 
@@ -316,10 +354,14 @@ def check_network(docs, facts):
     wrong += [f"{title(policy)} is for nobody" for policy in policies
               if not any(selects(policy["spec"]["podSelector"], labels) for labels in everybody)]
 
-    def out(labels, port, protocol="TCP"):
+    def out(labels, port, protocol="TCP", to=None):
+        """To pods with the labels `to` in this namespace; None: to whoever it is."""
         return any(each["protocol"] == protocol and each["port"] <= port <= each.get("endPort", each["port"])
                    for policy in policies if selects(policy["spec"]["podSelector"], labels)
-                   for rule in policy["spec"].get("egress", []) for each in rule.get("ports", []))
+                   for rule in policy["spec"].get("egress", [])
+                   if not rule.get("to") or to is not None and any(
+                       set(peer) == {"podSelector"} and selects(peer["podSelector"], to) for peer in rule["to"])
+                   for each in rule.get("ports") or [{"protocol": protocol, "port": 0, "endPort": 65535}])
 
     def into(labels, ports, port, who):
         return any(ports.get(each["port"], each["port"]) == port
@@ -331,14 +373,25 @@ def check_network(docs, facts):
     def port_of(address):
         return int(re.search(r":(\d+)(/\d+)?$", address).group(1))
 
+    brokers = strimzi if find(docs, "Kafka") else None  # else they are elsewhere
+    for name, labels, pod in pods(docs):
+        for address in {environment(docs, container).get("DARKROOM_KAFKA_BOOTSTRAP_SERVERS") for container in containers(pod)} - {None}:
+            if not out(labels, port_of(address), to=brokers):
+                wrong.append(f"{name} cannot reach Kafka")
+            if not out(labels, 53, "UDP"):
+                wrong.append(f"{name} cannot ask for names")
+    if brokers:
+        wrong += [f"the brokers cannot reach {who}" for who, port, to in (
+            ("each other", 9091, strimzi), ("the API server", 443, None), ("the API server behind its Service", 6443, None))
+            if not out(strimzi, port, to=to)]
+        if not out(strimzi, 53, "UDP"):
+            wrong.append("the brokers cannot ask for names")
+
+    servers = [redis["spec"]["template"]["metadata"]["labels"] for redis in find(docs, "StatefulSet", "redis")] or [None]
     for stage, about in facts.stages.items():
         deployment, _, container = stage_of(docs, stage)
         labels, environ = deployment["spec"]["template"]["metadata"]["labels"], environment(docs, container)
-        if not out(labels, port_of(environ["DARKROOM_KAFKA_BOOTSTRAP_SERVERS"])):
-            wrong.append(f"{stage} cannot reach Kafka")
-        if not out(labels, 53, "UDP"):
-            wrong.append(f"{stage} cannot ask for names")
-        if out(labels, port_of(environ.get("DARKROOM_REDIS_URL") or ":6379")) != about["needs_redis"]:
+        if out(labels, port_of(environ.get("DARKROOM_REDIS_URL") or ":6379"), to=servers[0]) != about["needs_redis"]:
             wrong.append(f"{stage} cannot reach Redis, or may and need not")
         if not into(labels, {port["name"]: port["containerPort"] for port in container["ports"]}, about["probe_port"], {}):
             wrong.append(f"{stage} cannot be scraped")
