@@ -5,10 +5,12 @@
  * cache; a piece is a number of strips, and a strip is the rows of positions that one row of the
  * pool's output needs. Pieces cross from image to image, so small images make large products too.
  *
- * Where it can, and where there are images enough, wino.c takes a shorter way.
+ * Where it can, and where there are images enough, wino.c takes a shorter way; and where the
+ * processor has the vectors, conv_tiles.c reads the windows where they stand.
  */
 #include "lib/nn/layers.h"
 
+#include "lib/nn/conv_tiles.h"
 #include "lib/nn/matmul.h"
 #include "lib/nn/wide.h"
 #include "lib/nn/wino.h"
@@ -36,7 +38,9 @@ size_t conv_scratch(const struct layer *l, bool train) {
     struct shape s = shape_of(l);
     size_t need = (size_t)s.strips * s.positions * (s.window + l->out_c);
     size_t wino = wino_fits(l) ? wino_scratch(l, train) : 0;
-    return need > wino ? need : wino;
+    size_t tiles = conv_tiles_fit(l) ? conv_tiles_scratch(l) : 0;
+    need = need > wino ? need : wino;
+    return need > tiles ? need : tiles;
 }
 
 /* Most first layers see one gray value under a row of five: worth a copy that is no call. */
@@ -102,6 +106,10 @@ void conv_forward(const struct layer *l, const struct pass *p) {
         wino_forward(l, p->params, p->x, p->n, p->y, pick, p->scratch);
         return;
     }
+    if (conv_tiles_fit(l)) {
+        conv_tiles_forward(l, p->params, p->x, p->n, p->y, pick, p->scratch);
+        return;
+    }
     struct shape s = shape_of(l);
     size_t total = (size_t)p->n * l->out_h, row = (size_t)l->out_w * l->out_c;
     float *cols = p->scratch, *z = cols + (size_t)s.strips * s.positions * s.window;
@@ -131,16 +139,20 @@ void conv_backward(const struct layer *l, const struct pass *p) {
         return;
     }
     if (!p->n) memset(p->gradient + l->weight, 0, l->weight_count * sizeof(float));
+    bool tiles = conv_tiles_fit(l);
+    if (tiles) conv_tiles_gradient(l, p->x, pick, p->n, p->dy, p->gradient, p->scratch);
+    if (tiles && !p->dx) return;
     for (size_t at = 0; at < total; at += s.strips) {
         int strips = total - at < (size_t)s.strips ? (int)(total - at) : s.strips;
         const float *dy = p->dy + at * row, *from = l->pool > 1 ? dz : dy;
-        for (int i = 0; i < strips; i++)
+        for (int i = 0; !tiles && i < strips; i++)
             windows_of_strip(l, &s, p->x, at + i, cols + (size_t)i * s.positions * s.window);
         for (int i = 0; l->pool > 1 && i < strips; i++)
             unpool_strip(l, s.width, dy + i * row, pick + (at + i) * row,
                          dz + (size_t)i * s.positions * l->out_c);
-        matmul_at(s.window, l->out_c, strips * s.positions, cols, s.window, from, l->out_c, at > 0,
-                  p->gradient + l->weight, l->out_c);
+        if (!tiles)
+            matmul_at(s.window, l->out_c, strips * s.positions, cols, s.window, from, l->out_c,
+                      at > 0, p->gradient + l->weight, l->out_c);
         if (!p->dx) continue;
         matmul_bt(strips * s.positions, s.window, l->out_c, from, l->out_c, p->params + l->weight,
                   l->out_c, 0, cols, s.window);

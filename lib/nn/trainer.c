@@ -3,10 +3,13 @@
  *
  *   1. every thread takes its part of the images forward and backward; all layers but dense ones put
  *      their gradient into an array of the thread's own
- *   2. every thread takes its part of the parameters: a dense layer's gradient is made here, a number
- *      of its rows over the whole batch at once, so that it never has to be added up; any
- *      other's is the sum of the threads' arrays; and the parameters move at once, while the
- *      gradient is in the cache
+ *   2. every thread takes its part of the parameters: a dense layer's gradient is made here, over the
+ *      whole batch at once, so that it never has to be added up; any other's is the sum of the
+ *      threads' arrays; and the parameters move at once, while the gradient is in the cache
+ *
+ * A large dense layer is shared out by its inputs in both halves: a thread adds up what its own
+ * inputs mean for all images, and moves their weights, which so never leave its cache. That costs
+ * two waits on the way forward.
  */
 #include "lib/nn/trainer.h"
 
@@ -23,7 +26,8 @@ struct hand { /* what a thread of the crew has */
     int number;
     float *gradient; /* (param_count); what dense layers have is not used */
     float *scratch;
-    double loss; /* sum over its images */
+    float *partial; /* (batch, units) of the largest layer that is_large; NULL */
+    double loss;    /* sum over its images */
 };
 
 struct trainer {
@@ -46,8 +50,17 @@ struct trainer {
     struct hand *hands; /* (conf.threads) */
 };
 
+enum {
+    LARGE = 32 * 1024, /* weights that are worth the waits */
+    MOVED_ROWS = 56    /* of a dense layer's gradient, made and used while they are near */
+};
+
 static int part(int n, int number, int of) {
     return (int)((int64_t)n * number / of);
+}
+
+static bool is_large(const struct trainer *t, const struct layer *l) {
+    return t->conf.threads > 1 && l->type == LAYER_DENSE && l->weight_count >= LARGE;
 }
 
 /* The images from..from + n - 1 of layer i, forward and backward. Nobody needs the gradient by the
@@ -69,6 +82,21 @@ static struct pass pass_of(struct hand *h, int i, int from, int n) {
     return p;
 }
 
+/* Layer i: this hand's inputs for all images, then all inputs for its own images, which are p's. */
+static void forward_together(struct hand *h, int i, const struct pass *p) {
+    struct trainer *t = h->trainer;
+    const struct layer *l = &t->net->layers[i];
+    int from = part(l->in_c, h->number, t->conf.threads),
+        to = part(l->in_c, h->number + 1, t->conf.threads);
+    size_t at = p->y - t->value[i + 1], count = (size_t)p->n * l->out_c;
+    crew_meet(t->crew);
+    dense_partial(l, t->net->params, t->value[l->from], t->n, from, to, h->partial);
+    crew_meet(t->crew);
+    for (int k = 0; k < t->conf.threads; k++)
+        put_floats(p->y, t->hands[k].partial + at, count, k > 0);
+    bias_relu(p->y, t->net->params + l->bias, p->n, l->out_c, l->relu);
+}
+
 static void images_part(struct hand *h) {
     struct trainer *t = h->trainer;
     struct net *net = t->net;
@@ -81,7 +109,10 @@ static void images_part(struct hand *h) {
                     t->value[0] + from * net_image_size(net));
     for (int i = 0; i <= last; i++) {
         struct pass p = pass_of(h, i, from, n);
-        layer_forward(&net->layers[i], &p);
+        if (is_large(t, &net->layers[i]))
+            forward_together(h, i, &p);
+        else
+            layer_forward(&net->layers[i], &p);
     }
     float *delta = t->delta[last + 1] + (size_t)from * classes;
     memcpy(delta, t->value[last + 1] + (size_t)from * classes, (size_t)n * classes * sizeof *delta);
@@ -101,31 +132,37 @@ static void move_range(struct trainer *t, size_t from, size_t to) {
     if (t->average) optimizer_average(&t->conf, t->averaged, t->average + from, w, to - from);
 }
 
+/* This hand's rows of a dense layer's weight, a few at a time. */
+static void dense_part(struct hand *h, int i) {
+    struct trainer *t = h->trainer;
+    const struct layer *l = &t->net->layers[i];
+    int end = part(l->in_c, h->number + 1, t->conf.threads);
+    for (int row = part(l->in_c, h->number, t->conf.threads); row < end; row += MOVED_ROWS) {
+        int next = end - row < MOVED_ROWS ? end : row + MOVED_ROWS;
+        dense_gradient(l, t->value[l->from], t->delta[i + 1], t->n, row, next, t->gradient);
+        move_range(t, l->weight + (size_t)row * l->out_c, l->weight + (size_t)next * l->out_c);
+    }
+}
+
 static void params_part(struct hand *h) {
     struct trainer *t = h->trainer;
     int threads = t->conf.threads;
     for (int i = 0; i < t->net->layer_count; i++) {
         const struct layer *l = &t->net->layers[i];
-        size_t from, to;
         if (!l->weight_count) continue;
         if (l->type == LAYER_DENSE) {
-            int first = part(l->in_c, h->number, threads),
-                end = part(l->in_c, h->number + 1, threads);
-            dense_gradient(l, t->value[l->from], t->delta[i + 1], t->n, first, end, t->gradient);
-            from = l->weight + (size_t)first * l->out_c;
-            to = l->weight + (size_t)end * l->out_c;
-            if (h->number == 0) {
-                sum_rows(t->delta[i + 1], t->n, l->out_c, t->gradient + l->bias);
-                move_range(t, l->bias, l->bias + l->out_c);
-            }
-        } else {
-            int count = (int)l->weight_count + l->out_c; /* the bias stands behind the weights */
-            from = l->weight + part(count, h->number, threads);
-            to = l->weight + part(count, h->number + 1, threads);
-            memcpy(t->gradient + from, t->hands[0].gradient + from, (to - from) * sizeof(float));
-            for (int k = 1; k < threads; k++)
-                put_floats(t->gradient + from, t->hands[k].gradient + from, to - from, true);
+            dense_part(h, i);
+            if (h->number > 0) continue;
+            sum_rows(t->delta[i + 1], t->n, l->out_c, t->gradient + l->bias);
+            move_range(t, l->bias, l->bias + l->out_c);
+            continue;
         }
+        int count = (int)l->weight_count + l->out_c; /* the bias stands behind the weights */
+        size_t from = l->weight + part(count, h->number, threads);
+        size_t to = l->weight + part(count, h->number + 1, threads);
+        memcpy(t->gradient + from, t->hands[0].gradient + from, (to - from) * sizeof(float));
+        for (int k = 1; k < threads; k++)
+            put_floats(t->gradient + from, t->hands[k].gradient + from, to - from, true);
         move_range(t, from, to);
     }
 }
@@ -176,7 +213,7 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         return NULL;
     }
     struct trainer *t = mem_zeroed(1, sizeof *t);
-    size_t count = net->param_count, scratch = 0;
+    size_t count = net->param_count, scratch = 0, partial = 0;
     t->net = net;
     t->conf = *conf;
     t->momentum = floats_make(count);
@@ -195,13 +232,15 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         t->delta[i + 1] = floats_make(conf->batch * l->out_size);
         if (l->keep) t->keep[i] = mem_zeroed(conf->batch, l->keep);
         if (need > scratch) scratch = need;
+        if (is_large(t, l) && l->out_size > partial) partial = l->out_size;
     }
     t->hands = mem_zeroed(conf->threads, sizeof *t->hands);
     for (int i = 0; i < conf->threads; i++)
         t->hands[i] = (struct hand){.trainer = t,
                                     .number = i,
                                     .gradient = floats_make(count),
-                                    .scratch = floats_make(scratch)};
+                                    .scratch = floats_make(scratch),
+                                    .partial = partial ? floats_make(conf->batch * partial) : NULL};
     t->crew = crew_make(conf->threads, e);
     if (t->crew) return t;
     trainer_free(t);
@@ -214,6 +253,7 @@ void trainer_free(struct trainer *t) {
     for (int i = 0; i < t->conf.threads; i++) {
         free(t->hands[i].gradient);
         free(t->hands[i].scratch);
+        free(t->hands[i].partial);
     }
     for (int i = 0; i <= t->net->layer_count; i++) {
         free(t->value[i]);
