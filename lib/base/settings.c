@@ -49,9 +49,8 @@ static const struct unit times[] = {{"ms", 1},    {"s", 1e3},    {"m", 6e4},
 
 static bool with_unit(const char *text, const struct unit *units, double *out) {
     char *end;
-    errno = 0;
     double n = strtod(text, &end);
-    if (end == text || errno || !(n >= 0) || n > 1e15) return false;
+    if (end == text || !(n >= 0)) return false;
     for (; units->suffix; units++)
         if (strcasecmp(end, units->suffix) == 0) {
             *out = n * units->factor;
@@ -113,10 +112,9 @@ static bool put(const struct setting *s, void *into, const char *text) {
         *(int64_t *)field = v;
         return true;
     }
-    case SETTING_REAL:
-        errno = 0;
+    case SETTING_REAL: /* errno is not asked: it refuses some of the smallest numbers as well */
         n = strtod(text, &end);
-        if (end == text || *end || errno || !isfinite(n)) return false;
+        if (end == text || *end || !isfinite(n)) return false;
         if (bounded && !(n >= s->least && n <= s->most)) return false;
         *(double *)field = n;
         return true;

@@ -314,6 +314,7 @@ static void texts(void) {
         {"settings", "no files", "DARKROOM_SECRET_FILE=!\nDARKROOM_KAFKA_X_FILE=/"},
         {"settings", "a folder", "DARKROOM_SECRET_FILE=/"},
         {"settings", "refused", "DARKROOM_KAFKA_ACKS=x\n--text"},
+        {"settings", "far", "--time=1e11d\n--real=0x1p-1074\n"},
         {"settings", "unknown", "--nothing\n-q\n--size=1X\n"},
         {"text", "formula", "=cmd|' /C calc'!A0,\"x\"\r\n"},
         {"text", "terminal", "\033[2J\302\233\177\342\200\256 \377\300\200\355\240\200"},

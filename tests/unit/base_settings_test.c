@@ -192,6 +192,21 @@ static void units(void **state) {
     }
 }
 
+/* What settings_get tells is taken again as the same, at the far ends too. */
+static void told_and_taken(void **state) {
+    assert_int_equal(READ("--test-size=8e9G", "--test-rate=0x1p-1074", "--test-count=99"), 0);
+    assert_true(conf.size == 8000000000LL << 30 && conf.rate > 0);
+    struct conf again = {0};
+    char text[64];
+    for (const struct setting *s = table; s->name; s++) {
+        if (s->type == SETTING_TEXT || s->type == SETTING_SECRET) continue;
+        settings_get(s, &conf, text, sizeof text);
+        if (settings_put(s, &again, text, s->name, &e)) fail_msg("%s", e.text);
+    }
+    assert_true(again.size == conf.size && again.rate == conf.rate && again.count == 99 &&
+                again.age == conf.age && again.level == conf.level && again.on == conf.on);
+}
+
 static void help_and_reference(void **state) {
     struct buf text = {0}, rows = {0};
     settings_help(table, &text);
@@ -254,6 +269,7 @@ int main(void) {
         CLEAN(a_secret_in_the_wrong_place),
         CLEAN(what_is_wrong_is_named),
         CLEAN(units),
+        CLEAN(told_and_taken),
         CLEAN(help_and_reference),
         CLEAN(properties),
     };
