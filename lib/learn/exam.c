@@ -15,7 +15,6 @@ struct chunk {
     int height, width, channels;
     uint8_t *x; /* (images of one read, H, W, C) */
     int waiting;
-    const struct rows *rows;
     unsigned char *gone;
     size_t at; /* of the chunk's first row */
 };
@@ -36,8 +35,6 @@ static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int6
         of->label[at] = model_label(of->model, row->label);
         of->unknown |= of->label[at] == of->model->label_count;
     }
-    x->rest[at] = k->rows->list[k->at + i][ROW_HEX / 2 - 1] & 1;
-    x->fits[at] = !x->rest[at];
     return ERR_NONE;
 }
 
@@ -50,7 +47,6 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
                       .height = spec->height,
                       .width = spec->width,
                       .channels = spec->channels,
-                      .rows = rows,
                       .gone = gone};
     struct answerer *answerers[EXAM_MOST];
     struct crew *crew = crew_make(x->threads ? x->threads : 1, e);
@@ -58,8 +54,6 @@ enum err_kind exam_hold(struct exam *x, struct images *im, struct bytes name,
     const size_t image = net_image_size(x->sitters[0].model->net),
                  chunk = images_at_once(image, CHUNK);
     k.x = mem_alloc(chunk * image);
-    x->fits = mem_alloc(n);
-    x->rest = mem_alloc(n);
     for (int s = 0; s < x->count; s++) {
         struct sitter *of = &x->sitters[s];
         answerers[s] = answerer_make(of->model->net, crew);
@@ -92,8 +86,6 @@ void exam_free(struct exam *x) {
         free(x->sitters[s].prob);
         free(x->sitters[s].label);
     }
-    free(x->fits);
-    free(x->rest);
     *x = (struct exam){0};
 }
 
@@ -132,12 +124,12 @@ void exam_metrics(const struct exam *x, int sitter, struct metrics *out, struct 
 
 void exam_calibration(const struct exam *x, int sitter, struct calibration *out) {
     const struct sitter *of = &x->sitters[sitter];
-    calibration_of(of->prob, of->label, x->n, of->model->label_count, x->rest, out);
+    calibration_of(of->prob, of->label, x->n, of->model->label_count, out);
 }
 
 double exam_temperature(const struct exam *x, int sitter) {
     const struct sitter *of = &x->sitters[sitter];
-    return calibration_temperature(of->prob, of->label, x->n, of->model->label_count, x->fits);
+    return calibration_temperature(of->prob, of->label, x->n, of->model->label_count);
 }
 
 void exam_scale(struct exam *x, int sitter, double temperature) {

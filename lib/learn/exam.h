@@ -1,10 +1,8 @@
 /*
  * exam: one or more versions answer the same stored images, read once for all of them.
  *
- * Each image belongs to one of two halves for ever, by the last bit of its row's name, which is a
- * hash: on one half a version's temperature is fitted, on the other its calibration error is
- * measured, so that the error is of images that the temperature has not seen. Everything else is
- * measured on both.
+ * A version's temperature is fitted on all images that its calibration error is measured on, too:
+ * what one number can make of them by luck is far below the error that half of them leave in it.
  */
 #ifndef DARKROOM_LEARN_EXAM_H
 #define DARKROOM_LEARN_EXAM_H
@@ -29,11 +27,9 @@ struct sitter {
 
 struct exam { /* {0}, but for what the caller says: sitters, count, threads, look, ctx */
     struct sitter sitters[EXAM_MOST];
-    int count;           /* of sitters: 1..EXAM_MOST, whose inputs are of one size */
-    int threads;         /* of the arithmetic; 0 is one. The answers do not depend on it */
-    size_t n;            /* images that were answered */
-    unsigned char *fits; /* (n) 1: of the half that temperatures are fitted on */
-    unsigned char *rest; /* (n) 1: of the other */
+    int count;   /* of sitters: 1..EXAM_MOST, whose inputs are of one size */
+    int threads; /* of the arithmetic; 0 is one. The answers do not depend on it */
+    size_t n;    /* images that were answered */
     /* Or NULL: is shown the pixels (n - from, H, W, C) of the images from..n-1 when they are answered. */
     void (*look)(void *ctx, const struct exam *x, size_t from, const uint8_t *pixels);
     void *ctx;

@@ -9,10 +9,9 @@ enum { MOST_STEPS = 60 };
 static const double HOLD = 20; /* twice the weight of (b - 1)^2 */
 
 void calibration_of(const float *prob, const int *label, size_t n, int classes,
-                    const unsigned char *use, struct calibration *out) {
+                    struct calibration *out) {
     *out = (struct calibration){.ece = NAN};
     for (size_t i = 0; i < n; i++) {
-        if (use && !use[i]) continue;
         const float *p = prob + i * (size_t)classes;
         int guess = score_guess(p, classes);
         double top = p[guess];
@@ -58,13 +57,12 @@ static void slope_of(const float *p, int label, int classes, double b, double *f
 }
 
 /* Newton's steps on the slope, which rises with b; one that leaves the bracket halves it. */
-double calibration_temperature(const float *prob, const int *label, size_t n, int classes,
-                               const unsigned char *use) {
+double calibration_temperature(const float *prob, const int *label, size_t n, int classes) {
     double low = 1 / CALIBRATION_MOST, high = 1 / CALIBRATION_LEAST, b = 1;
     for (int step = 0; step < MOST_STEPS && high - low > 1e-9; step++) {
         double first = HOLD * (b - 1), second = HOLD;
         for (size_t i = 0; i < n; i++)
-            if ((!use || use[i]) && label[i] >= 0 && label[i] < classes)
+            if (label[i] >= 0 && label[i] < classes)
                 slope_of(prob + i * (size_t)classes, label[i], classes, b, &first, &second);
         if (!isfinite(first) || !isfinite(second)) return 1;
         if (first > 0)

@@ -4,9 +4,6 @@
  * Temperature scaling (Guo, Pleiss, Sun and Weinberger 2017, section 4.2): softmax(logits / T). T
  * above 1 takes confidence away, below 1 it adds some. It keeps the order of the classes, so no
  * answer changes.
- *
- * `use` (n) names the rows that count, NULL all of them: T is fitted on some images, and what came
- * of it is measured on others.
  */
 #ifndef DARKROOM_NN_CALIBRATE_H
 #define DARKROOM_NN_CALIBRATE_H
@@ -31,7 +28,7 @@ struct calibration {
 
 /* prob is (n, classes); a label (n) of another number than 0..classes-1 is one that no answer has. */
 void calibration_of(const float *prob, const int *label, size_t n, int classes,
-                    const unsigned char *use, struct calibration *out);
+                    struct calibration *out);
 
 /*
  * T from probabilities that were made with T = 1: with b = 1 / T it minimises
@@ -45,8 +42,7 @@ void calibration_of(const float *prob, const int *label, size_t n, int classes,
  */
 #define CALIBRATION_LEAST 0.1
 #define CALIBRATION_MOST 10.0
-double calibration_temperature(const float *prob, const int *label, size_t n, int classes,
-                               const unsigned char *use);
+double calibration_temperature(const float *prob, const int *label, size_t n, int classes);
 
 /* What probabilities (n, classes) made with T = 1 are with another T. */
 void calibration_scale(float *prob, size_t n, int classes, double temperature);

@@ -75,7 +75,7 @@ static void score(const struct model *m, const struct trained *v) {
             if (prob[i * classes + k] > prob[i * classes + best]) best = k;
         right += (int)best == label[i];
     }
-    calibration_of(prob, label, file_count, m->label_count, NULL, &c);
+    calibration_of(prob, label, file_count, m->label_count, &c);
     printf("{\"version\":%lld,\"time_ms\":%lld,\"images\":%lld,\"presentations\":%lld,"
            "\"seconds\":%.3f,\"accuracy\":%.6f,\"ece\":%.6f}\n",
            (long long)v->version, (long long)v->time_ms, (long long)v->images,

@@ -53,21 +53,20 @@ static void test_ece_by_hand(void **state) {
     const float p[] = {.75f, .25f, .25f, .75f, .95f, .05f, 0, 1, .5f, .5f};
     const int l[] = {0, 0, 0, 1, 5}; /* right, wrong, right, right, of an unknown label */
     struct calibration c;
-    calibration_of(p, l, 5, 2, NULL, &c);
+    calibration_of(p, l, 5, 2, &c);
     assert_int_equal(c.images, 5);
     assert_int_equal(c.bins[11].images, 2);
     assert_int_equal(c.bins[14].images, 2);
     assert_int_equal(c.bins[7].images, 1);
     assert_true(fabs(c.bins[11].accuracy - .5) < 1e-9 && fabs(c.bins[11].probability - .75) < 1e-6);
     assert_true(fabs(c.ece - (2 * .25 + 2 * .025 + 1 * .5) / 5) < 1e-6);
-    const unsigned char use[] = {0, 1, 0, 0, 0}, none[5] = {0};
-    calibration_of(p, l, 5, 2, use, &c);
+    calibration_of(p + 2, l + 1, 1, 2, &c);
     assert_int_equal(c.images, 1);
     assert_true(fabs(c.ece - .75) < 1e-6);
-    calibration_of(p, l, 5, 2, none, &c);
+    calibration_of(p, l, 0, 2, &c);
     assert_true(isnan(c.ece));
     const float not_a_number[] = {NAN, NAN};
-    calibration_of(not_a_number, l, 1, 2, NULL, &c);
+    calibration_of(not_a_number, l, 1, 2, &c);
     assert_int_equal(c.bins[0].images, 1);
 }
 
@@ -75,7 +74,7 @@ static void test_ece_of_the_calibrated_is_near_0(void **state) {
     struct calibration c;
     srand(1);
     plant(1, N);
-    calibration_of(prob, label, N, CLASSES, NULL, &c);
+    calibration_of(prob, label, N, CLASSES, &c);
     printf("calibrated: ece %.4f\n", c.ece);
     assert_true(c.ece < 0.012);
 }
@@ -88,7 +87,7 @@ static void test_ece_of_the_too_sure_is_what_was_planted(void **state) {
             prob[i * CLASSES + (size_t)k] = k == 3 ? 0.9f : 0.1f / (CLASSES - 1);
         label[i] = i % 10 < 7 ? 3 : 2;
     }
-    calibration_of(prob, label, N, CLASSES, NULL, &c);
+    calibration_of(prob, label, N, CLASSES, &c);
     assert_true(fabs(c.ece - 0.2) < 1e-5);
 }
 
@@ -100,13 +99,13 @@ static void test_temperature_recovers_what_was_planted(void **state) {
         struct score loss_was, loss_now;
         srand(2);
         plant(planted[k], N);
-        double t = calibration_temperature(prob, label, N / 2, CLASSES, NULL);
+        double t = calibration_temperature(prob, label, N / 2, CLASSES);
         const float *rest = prob + (size_t)N / 2 * CLASSES; /* on images that it has not seen */
-        calibration_of(rest, label + N / 2, N / 2, CLASSES, NULL, &was);
+        calibration_of(rest, label + N / 2, N / 2, CLASSES, &was);
         score_of(rest, label + N / 2, N / 2, CLASSES, &loss_was, NULL);
         for (size_t i = 0; i < N; i++) before[i] = score_guess(prob + i * CLASSES, CLASSES);
         calibration_scale(prob, N, CLASSES, t);
-        calibration_of(rest, label + N / 2, N / 2, CLASSES, NULL, &now);
+        calibration_of(rest, label + N / 2, N / 2, CLASSES, &now);
         score_of(rest, label + N / 2, N / 2, CLASSES, &loss_now, NULL);
         printf("planted %.2f, found %.3f; ece %.4f, was %.4f; loss %.4f, was %.4f\n", planted[k], t,
                now.ece, was.ece, loss_now.log_loss, loss_was.log_loss);
@@ -122,18 +121,18 @@ static void test_temperature_recovers_what_was_planted(void **state) {
 static void test_few_images_hold_it_near_1(void **state) {
     struct score s;
     srand(3);
-    assert_true(calibration_temperature(NULL, NULL, 0, CLASSES, NULL) == 1);
+    assert_true(calibration_temperature(NULL, NULL, 0, CLASSES) == 1);
     double widest = 0;
     for (int round = 0; round < 200; round++) { /* ten images: what they say is chance */
         plant(1, 10);
-        double t = calibration_temperature(prob, label, 10, CLASSES, NULL);
+        double t = calibration_temperature(prob, label, 10, CLASSES);
         if (fabs(log(t)) > widest) widest = fabs(log(t));
     }
     printf("ten images, nothing to mend: between %.2f and %.2f\n", exp(-widest), exp(widest));
     assert_true(widest < log(1.6));
     /* All are right: alone, the loss would ask for T = 0. */
     for (int i = 0; i < 10; i++) label[i] = score_guess(prob + i * CLASSES, CLASSES);
-    double t = calibration_temperature(prob, label, 10, CLASSES, NULL);
+    double t = calibration_temperature(prob, label, 10, CLASSES);
     assert_true(t > 0.5 && t < 1);
     /* All are wrong, or of a label that it does not know, or no numbers. */
     for (int i = 0; i < N; i++) {
@@ -141,18 +140,18 @@ static void test_few_images_hold_it_near_1(void **state) {
         prob[i * 2 + 1] = 0;
         label[i] = 1;
     }
-    t = calibration_temperature(prob, label, N, 2, NULL);
+    t = calibration_temperature(prob, label, N, 2);
     assert_true(t > 9.9 && t <= CALIBRATION_MOST);
     calibration_scale(prob, N, 2, t);
     score_of(prob, label, N, 2, &s, NULL);
     assert_true(isfinite(s.log_loss) && s.accuracy == 0);
     for (int i = 0; i < N; i++) label[i] = 2;
-    assert_true(calibration_temperature(prob, label, N, 2, NULL) == 1);
+    assert_true(calibration_temperature(prob, label, N, 2) == 1);
     for (int i = 0; i < N; i++) label[i] = 0;
-    t = calibration_temperature(prob, label, N, 2, NULL); /* right, each time: as sure as it may */
+    t = calibration_temperature(prob, label, N, 2); /* right, each time: as sure as it may */
     assert_true(t >= CALIBRATION_LEAST && t < 1);
     const float not_a_number[] = {NAN, NAN};
-    t = calibration_temperature(not_a_number, label, 1, 2, NULL);
+    t = calibration_temperature(not_a_number, label, 1, 2);
     assert_true(t >= CALIBRATION_LEAST && t <= CALIBRATION_MOST);
 }
 
