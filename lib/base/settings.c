@@ -112,7 +112,7 @@ static bool put(const struct setting *s, void *into, const char *text) {
         *(int64_t *)field = v;
         return true;
     }
-    case SETTING_REAL: /* errno is not asked: it refuses some of the smallest numbers as well */
+    case SETTING_REAL: /* ERANGE is said of the smallest numbers too; too large ones are infinite */
         n = strtod(text, &end);
         if (end == text || *end || !isfinite(n)) return false;
         if (bounded && !(n >= s->least && n <= s->most)) return false;

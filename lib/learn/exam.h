@@ -1,8 +1,9 @@
 /*
  * exam: one or more versions answer the same stored images, read once for all of them.
  *
- * A version's temperature is fitted on all images that its calibration error is measured on, too:
- * what one number can make of them by luck is far below the error that half of them leave in it.
+ * A version's temperature is fitted on all of these images, and its calibration error is measured on
+ * them as well. Kept apart, two halves make the temperature itself worse, by more than what a single
+ * number gains on the images that it was fitted to.
  */
 #ifndef DARKROOM_LEARN_EXAM_H
 #define DARKROOM_LEARN_EXAM_H
