@@ -256,6 +256,7 @@ void trained_encode(const struct trained *m, struct buf *out) {
     put_metrics(&w, "training", &m->training);
     put_metrics(&w, "evaluation", &m->evaluation);
     json_put_real(&w, "seconds", m->seconds);
+    json_put_real(&w, "training_seconds", m->training_seconds);
     put_time(&w, m->time_ms);
     json_end(&w);
 }
@@ -292,7 +293,9 @@ enum err_kind trained_decode(struct bytes json, struct arena *a, struct trained 
         json_get_real(o, "temperature", false, &m->temperature, e) ||
         get_metrics(o, "training", &m->training, e) ||
         get_metrics(o, "evaluation", &m->evaluation, e) ||
-        json_get_real(o, "seconds", false, &m->seconds, e) || get_time(o, &m->time_ms, e))
+        json_get_real(o, "seconds", false, &m->seconds, e) ||
+        json_get_real(o, "training_seconds", false, &m->training_seconds, e) ||
+        get_time(o, &m->time_ms, e))
         err_in(e, "trained model");
     else if (m->version < 1 || m->batch_count < 1)
         err_bad(e, REASON_BAD_MESSAGE, "trained model: a version begins at 1 and has batches");

@@ -75,7 +75,8 @@ struct trained {
     double
         temperature; /* that predict divides the logits by; 1 in a message that has none; 0 is not sent */
     struct metrics training, evaluation;
-    double seconds; /* spent on this version */
+    double seconds;          /* spent on this version */
+    double training_seconds; /* of these, in the training loop; 0 when not said */
     int64_t time_ms;
 };
 void trained_encode(const struct trained *m, struct buf *out);

@@ -90,6 +90,7 @@ static void print_json(const struct trained *v, const char *state, struct bytes 
     json_put_int(&w, "batches", (int64_t)v->batch_count);
     json_put_int(&w, "missing", v->missing);
     json_put_real(&w, "seconds", v->seconds);
+    json_put_real(&w, "training_seconds", v->training_seconds);
     put_metrics(&w, "evaluation", &v->evaluation);
     put_metrics(&w, "training", &v->training);
     json_put_text(&w, "artifact", v->artifact);
@@ -203,7 +204,9 @@ static void show_version(const struct trained *v, const struct deployed *d) {
     printf("presentations  %s\n", show_count(v->presentations, count));
     printf("labels         %lld\nbatches        %zu\n", (long long)v->labels, v->batch_count);
     if (v->missing) printf("missing        %s images were no longer in the store\n", show_count(v->missing, count));
-    printf("seconds        %.1f\n", v->seconds);
+    printf("seconds        %.1f", v->seconds);
+    if (v->training_seconds > 0) printf(", %.1f of them in the training loop", v->training_seconds);
+    putchar('\n');
     show_metrics("evaluation", &v->evaluation);
     show_metrics("training", &v->training);
     printf("artifact       %.*s\n", (int)v->artifact.len, (const char *)v->artifact.data);

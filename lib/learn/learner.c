@@ -188,6 +188,7 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
         save_recipe(l, &c, p->rows.count, &f->lineage, e))
         goto done;
     out->presentations += c.presentations;
+    out->training_seconds = c.seconds;
     out->labels = p->model.label_count;
     out->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
     rows_drop(&p->rows, c.gone);

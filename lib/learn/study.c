@@ -1,15 +1,18 @@
 /*
  * study: images come in pages, of as many steps as fit: while the net learns from one page the next
- * is read from the store and changed. What is drawn depends on the version's number alone, not on
- * who is faster.
+ * is read from the store. Before each step the threads of the arithmetic change its images: a thread
+ * beside them would hold one of them up, and so all. What is drawn depends on the version's number
+ * alone, not on who is faster.
  */
 #include "lib/learn/study.h"
 
+#include "lib/base/aside.h"
+#include "lib/base/clock.h"
 #include "lib/base/random.h"
 #include "lib/image/augment.h"
+#include "lib/nn/crew.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,11 +75,12 @@ static size_t draw_one(struct draw *d, char name[ROW_HEX + 1]) {
 struct page {
     char (*names)[ROW_HEX + 1]; /* what to read */
     size_t *old;                /* its place in pupil->rows, or NONE */
-    uint64_t *seed;             /* of its change */
+    uint64_t *drawn;            /* the seed of its change */
     size_t wanted;
-    uint8_t *x; /* (count, H, W, C) */
-    int *label; /* (count) */
-    int count;  /* that were there */
+    uint8_t *x;     /* (count, H, W, C) */
+    int *label;     /* (count) */
+    uint64_t *seed; /* (count) */
+    int count;      /* that were there */
     struct err err;
 };
 
@@ -85,10 +89,8 @@ struct reader {
     const struct course *course;
     const struct pupil *pupil;
     struct draw draw;
-    struct augmenter *augmenter; /* NULL: images stay as they are */
-    struct page *page;           /* the one to fill */
-    pthread_t thread;
-    bool running;
+    struct page *page; /* the one to fill */
+    struct aside aside;
 };
 
 /* Whole minibatches. */
@@ -100,17 +102,19 @@ static size_t page_images(const struct spec *spec, size_t image) {
 static void page_make(struct page *pg, size_t most, size_t image) {
     *pg = (struct page){.names = mem_alloc(most * sizeof *pg->names),
                         .old = mem_alloc(most * sizeof *pg->old),
-                        .seed = mem_alloc(most * sizeof *pg->seed),
+                        .drawn = mem_alloc(most * sizeof *pg->drawn),
                         .x = mem_alloc(most * image),
-                        .label = mem_alloc(most * sizeof *pg->label)};
+                        .label = mem_alloc(most * sizeof *pg->label),
+                        .seed = mem_alloc(most * sizeof *pg->seed)};
 }
 
 static void page_free(struct page *pg) {
     free(pg->names);
     free(pg->old);
-    free(pg->seed);
+    free(pg->drawn);
     free(pg->x);
     free(pg->label);
+    free(pg->seed);
 }
 
 /* The label is the row's own of now: a correction counts from the moment that it is stored. */
@@ -127,12 +131,9 @@ static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int6
     if (label == m->label_count || row->height != net->height || row->width != net->width ||
         row->channels != net->channels)
         return ERR_NONE;
-    uint8_t *to = pg->x + (size_t)pg->count * row->pixels.len;
-    if (r->augmenter)
-        augmenter_run(r->augmenter, pg->seed[i], row->pixels.data, to);
-    else
-        memcpy(to, row->pixels.data, row->pixels.len);
-    pg->label[pg->count++] = label;
+    memcpy(pg->x + (size_t)pg->count * row->pixels.len, row->pixels.data, row->pixels.len);
+    pg->label[pg->count] = label;
+    pg->seed[pg->count++] = pg->drawn[i];
     return ERR_NONE;
 }
 
@@ -143,10 +144,9 @@ static enum err_kind page_read(struct reader *r, struct err *e) {
                       (const char(*)[ROW_HEX + 1]) pg->names, pg->wanted, take, r, e);
 }
 
-static void *reader_main(void *ctx) {
+static void read_page(void *ctx) {
     struct reader *r = ctx;
     (void)!page_read(r, &r->page->err);
-    return NULL;
 }
 
 /* Draws a page and has it filled, beside the arithmetic where there are threads for that. */
@@ -156,22 +156,61 @@ static void reader_begin(struct reader *r, struct page *pg, size_t n) {
     err_clear(&pg->err);
     for (size_t i = 0; i < n; i++) {
         pg->old[i] = draw_one(&r->draw, pg->names[i]);
-        pg->seed[i] = random_next(&r->draw.seed);
+        pg->drawn[i] = random_next(&r->draw.seed);
     }
-    r->running = r->course->threads > 1 && !pthread_create(&r->thread, NULL, reader_main, r);
-    if (!r->running) reader_main(r);
+    aside_begin(&r->aside, r->course->threads > 1, read_page, r);
 }
 
-static void reader_wait(struct reader *r) {
-    if (r->running) pthread_join(r->thread, NULL);
-    r->running = false;
-}
+/* ---- changed on the way ---- */
 
-static struct augmenter *augmenter_of(const struct spec *spec, const struct net_spec *net) {
+/* The images of one step, changed by all threads. */
+struct changes {
+    int threads;
+    struct augmenter **augmenters; /* (threads); NULL: images stay as they are */
+    size_t image;
+    uint8_t *out; /* (a minibatch) */
+    const uint8_t *x;
+    const uint64_t *seed;
+    int n;
+};
+
+static void changes_begin(struct changes *c, const struct spec *spec, const struct net_spec *net,
+                          int threads, size_t image) {
     struct augment how = spec_augment(spec);
     static const struct augment nothing = {0};
-    if (!memcmp(&how, &nothing, sizeof how)) return NULL;
-    return augmenter_make(&how, net->height, net->width, net->channels);
+    *c = (struct changes){.threads = threads, .image = image};
+    if (!memcmp(&how, &nothing, sizeof how)) return;
+    c->out = mem_alloc((size_t)spec->minibatch * image);
+    c->augmenters = mem_alloc((size_t)threads * sizeof(struct augmenter *));
+    for (int i = 0; i < threads; i++)
+        c->augmenters[i] = augmenter_make(&how, net->height, net->width, net->channels);
+}
+
+static void changes_end(struct changes *c) {
+    for (int i = 0; i < c->threads && c->augmenters; i++) augmenter_free(c->augmenters[i]);
+    free(c->augmenters);
+    free(c->out);
+}
+
+static void change_part(void *ctx, int number) {
+    struct changes *c = ctx;
+    int from = c->n * number / c->threads, to = c->n * (number + 1) / c->threads;
+    for (int i = from; i < to; i++) {
+        size_t at = (size_t)i * c->image;
+        augmenter_run(c->augmenters[number], c->seed[i], c->x + at, c->out + at);
+    }
+}
+
+/* The images at..at + n - 1 of the page, changed; good until the next call. */
+static const uint8_t *change(struct changes *c, struct crew *crew, const struct page *pg, int at,
+                             int n) {
+    const uint8_t *x = pg->x + (size_t)at * c->image;
+    if (!c->augmenters) return x;
+    c->x = x;
+    c->seed = pg->seed + at;
+    c->n = n;
+    crew_do(crew, change_part, c);
+    return c->out;
 }
 
 /* ---- the arithmetic ---- */
@@ -183,8 +222,6 @@ static enum err_kind normalise(struct reader *r, struct page *pg, size_t most, s
     const struct rows *fresh = r->course->fresh, *old = &r->pupil->rows;
     size_t c = (size_t)net_spec(net)->channels, all = old->count + fresh->count;
     double sum[NET_MAX_CHANNELS] = {0}, square[NET_MAX_CHANNELS] = {0};
-    struct augmenter *augmenter = r->augmenter;
-    r->augmenter = NULL;
     r->page = pg;
     pg->wanted = all < most ? all : most;
     for (size_t i = 0; i < pg->wanted; i++) {
@@ -195,9 +232,7 @@ static enum err_kind normalise(struct reader *r, struct page *pg, size_t most, s
         else
             rows_name(fresh, at - old->count, pg->names[i]);
     }
-    (void)!page_read(r, e);
-    r->augmenter = augmenter;
-    if (e->kind) return e->kind;
+    if (page_read(r, e)) return e->kind;
     size_t values = (size_t)pg->count * net_image_size(net) / c;
     for (size_t i = 0; i < values * c; i++) {
         double v = pg->x[i] / 255.0;
@@ -212,14 +247,15 @@ static enum err_kind normalise(struct reader *r, struct page *pg, size_t most, s
     return ERR_NONE;
 }
 
-static enum err_kind step_through(struct course *c, struct trainer *t, const struct page *pg,
-                                  size_t image, const struct alive *alive, struct err *e) {
+static enum err_kind step_through(struct course *c, struct trainer *t, struct changes *changes,
+                                  const struct page *pg, const struct alive *alive, struct err *e) {
     int batch = (int)c->spec->minibatch;
     for (int at = 0; at < pg->count; at += batch) {
         int n = pg->count - at < batch ? pg->count - at : batch;
         double warm = (double)(trainer_steps(t) + 1) / WARM_UP;
         trainer_set_rate(t, (float)(c->spec->rate * (warm < 1 ? warm : 1)));
-        c->loss += (double)trainer_step(t, pg->x + (size_t)at * image, pg->label + at, n);
+        c->loss +=
+            (double)trainer_step(t, change(changes, trainer_crew(t), pg, at, n), pg->label + at, n);
         c->steps++;
         c->presentations += n;
         if (alive->still(alive->ctx, e)) return e->kind;
@@ -229,18 +265,19 @@ static enum err_kind step_through(struct course *c, struct trainer *t, const str
 
 /* Two pages in turn: one is learned from while the other is filled. */
 static enum err_kind go_through(struct course *c, struct reader *r, struct page pages[2],
-                                struct trainer *t, const struct alive *alive, struct err *e) {
-    size_t batch = (size_t)c->spec->minibatch, image = net_image_size(r->pupil->model.net),
-           page = page_images(c->spec, image);
+                                struct trainer *t, struct changes *changes,
+                                const struct alive *alive, struct err *e) {
+    size_t batch = (size_t)c->spec->minibatch, page = page_images(c->spec, changes->image);
     int64_t steps = (int64_t)ceil(c->spec->passes * (double)c->fresh->count / (double)batch);
     /* Of a single label there is nothing to learn: every gradient is 0. */
     bool idle = !c->fresh->count || r->pupil->model.label_count < 2;
     size_t left = idle ? 0 : (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch;
     size_t n = left < page ? left : page;
     struct page *now = &pages[0], *next = &pages[1];
+    int64_t begin = clock_monotonic_us();
     if (n) reader_begin(r, now, n);
     while (n) {
-        reader_wait(r);
+        aside_wait(&r->aside);
         if (now->err.kind) {
             *e = now->err;
             break;
@@ -248,13 +285,14 @@ static enum err_kind go_through(struct course *c, struct reader *r, struct page 
         left -= n;
         n = left < page ? left : page;
         if (n) reader_begin(r, next, n);
-        if (step_through(c, t, now, image, alive, e)) break;
+        if (step_through(c, t, changes, now, alive, e)) break;
         struct page *swap = now;
         now = next;
         next = swap;
     }
-    reader_wait(r);
+    aside_wait(&r->aside);
     if (c->steps) c->loss /= (double)c->steps;
+    c->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
     return e->kind;
 }
 
@@ -295,21 +333,22 @@ enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive
                               .threads = c->threads};
     size_t image = net_image_size(p->model.net), most = page_images(spec, image);
     struct page pages[2];
-    struct reader r = {
-        .course = c, .pupil = p, .augmenter = augmenter_of(spec, net_spec(p->model.net))};
+    struct reader r = {.course = c, .pupil = p};
+    struct changes changes;
     struct trainer *t = NULL;
     draw_begin(&r.draw, c, p);
+    changes_begin(&changes, spec, net_spec(p->model.net), c->threads, image);
     for (int i = 0; i < 2; i++) page_make(&pages[i], most, image);
     if (p->steps > 0 || !normalise(&r, &pages[0], most, e)) t = pupil_trainer(p, &conf, e);
     if (t) {
         float *start = pupil_params(p);
         set_offset(t, p, spec->balance, r.draw.share);
-        if (!go_through(c, &r, pages, t, alive, e)) pupil_learned(p, t, start);
+        if (!go_through(c, &r, pages, t, &changes, alive, e)) pupil_learned(p, t, start);
         free(start);
     }
     trainer_free(t);
     for (int i = 0; i < 2; i++) page_free(&pages[i]);
-    augmenter_free(r.augmenter);
+    changes_end(&changes);
     free(r.draw.order);
     return e->kind;
 }

@@ -13,13 +13,14 @@ struct course {
     struct images *images; /* borrowed; while a study runs nobody else may use it */
     const struct spec *spec;
     const struct rows *fresh; /* the new images; those of before are the pupil's */
-    int threads;              /* of the arithmetic; with more than one the next images are read and
-                                 changed in a thread of their own meanwhile */
+    int threads;              /* of the arithmetic; with more than one the next images are read in a
+                                 thread of their own meanwhile */
     unsigned char *gone; /* (pupil->rows.count), gets 1 for an old row that is no more; zeros */
     unsigned char *used; /* (pupil->rows.count), gets 1 for an old row that was seen; or NULL */
     /* answers */
     int64_t steps, presentations;
-    double loss; /* mean over the steps */
+    double loss;    /* mean over the steps */
+    double seconds; /* of the steps, what they waited for included */
 };
 
 /*

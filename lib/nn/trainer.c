@@ -272,6 +272,9 @@ void trainer_free(struct trainer *t) {
 void trainer_set_offset(struct trainer *t, const float *offset) {
     memcpy(t->offset, offset, (size_t)t->net->classes * sizeof *offset);
 }
+struct crew *trainer_crew(struct trainer *t) {
+    return t->crew;
+}
 void trainer_set_rate(struct trainer *t, float rate) {
     t->conf.rate = rate;
 }

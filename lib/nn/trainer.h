@@ -37,6 +37,7 @@ struct train_conf {
     int threads;   /* >= 1 */
 };
 
+struct crew;
 struct trainer;
 
 /* Borrows the net and changes its parameters; starts from them with moments 0, average = weights.
@@ -48,6 +49,8 @@ void trainer_free(struct trainer *t); /* NULL is fine */
 /* One step over 1 to conf.batch images: x is (n, height, width, channels) bytes, label (n) in
    0..classes-1. Returns the mean loss (cross-entropy with the smoothed target) before the step. */
 float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n);
+/* Its threads, for what else is to be done between two steps. */
+struct crew *trainer_crew(struct trainer *t);
 void trainer_set_rate(struct trainer *t, float rate);
 /* What is added to the logits in training alone, (classes); 0 until then. With the logarithm of how
    much more often a class is drawn here than it should count, the net's own logits are those of

@@ -321,7 +321,7 @@ int main(int argc, char **argv) {
     w.registry = registry_open(redis, "l.");
     struct learner *l = learner_open(w.registry, w.images, threads);
     const struct alive alive = {.still = still};
-    double seconds = 0, first = 0, middle_first = 0;
+    double seconds = 0, training = 0, first = 0, middle_first = 0;
     printf("%zu images, %zu to a batch, %zu batches to a version, %s\n", train.count, batch, join,
            order);
     printf("%8s %8s %14s %9s %9s %9s %9s %10s\n", "version", "images", "presentations", "seconds",
@@ -341,6 +341,7 @@ int main(int argc, char **argv) {
         if (learner_learn(l, BYTES("default"), w.spec, list, n, &alive, &a, &out, &w.err))
             die(&w.err);
         seconds += out.seconds;
+        training += out.training_seconds;
         bool half = before < train.count / 2 && at >= train.count / 2;
         if ((size_t)out.version % every == 0 || at % train.count == 0 || half) {
             double share = score(&w, out.artifact, x, &test, middle, &first);
@@ -348,7 +349,7 @@ int main(int argc, char **argv) {
             printf("%8lld %8lld %14lld %9.1f %8.2f%% %8.2f%% %8.2f%% %10.0f\n",
                    (long long)out.version, (long long)out.images, (long long)out.presentations,
                    seconds, 100 * out.evaluation.accuracy, 100 * share, 100 * first,
-                   (double)out.presentations / seconds);
+                   (double)out.presentations / training);
             fflush(stdout);
         }
         arena_reset(&a);
