@@ -2,6 +2,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "lib/nn/matmul.h"
 
+#include "lib/base/cpu.h"
+
 #include <cblas.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -24,14 +26,9 @@ static int quality(const char *core) {
 
 /* The OpenBLAS core to ask for on this processor, or NULL to leave the choice to it. */
 static const char *best_core(void) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        return "SkylakeX";
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "Haswell";
-#endif
-    return NULL;
+    static const char *const cores[] = {
+        [CPU_PLAIN] = NULL, [CPU_AVX2] = "Haswell", [CPU_AVX512] = "SkylakeX"};
+    return cores[cpu_vectors()];
 }
 
 void matmul_choose_kernels(int argc, char **argv) {
@@ -50,18 +47,11 @@ const char *matmul_kernels(void) {
 
 const char *matmul_machine(void) {
     static char text[120];
-    const char *config = openblas_get_config(), *unit = "plain";
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (quality(best_core() ? best_core() : "") == 2)
-        unit = "avx512";
-    else if (best_core())
-        unit = "avx2";
-#endif
+    const char *config = openblas_get_config();
     const char *version = strstr(config, "OpenBLAS ");
     version = version ? version + 9 : config;
     snprintf(text, sizeof text, "OpenBLAS %.*s %s, %s", (int)strcspn(version, " "), version,
-             matmul_kernels(), unit);
+             matmul_kernels(), cpu_vectors_name(cpu_vectors()));
     return text;
 }
 

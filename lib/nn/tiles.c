@@ -3,7 +3,7 @@
 
 #include "lib/nn/wide.h"
 
-#if defined(__x86_64__) && !defined(WIDE_SANITIZED)
+#if defined(__x86_64__) && !defined(CPU_SANITIZED)
 
 #include <immintrin.h>
 
@@ -36,23 +36,13 @@
 #define MOST_ROWS 6
 #include "lib/nn/tiles_of.h"
 
-enum unit { NO_UNIT, AVX2, AVX512 };
-
-static enum unit unit(void) {
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
-        return AVX512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? AVX2 : NO_UNIT;
-}
-
 bool tiles_fit(void) {
-    return unit() != NO_UNIT;
+    return cpu_vectors() != CPU_PLAIN;
 }
 
 void tiles_product(int m, int n, const struct tiles_a *a, const float *b, size_t ldb, bool add,
                    float *c, size_t ldc) {
-    if (unit() == AVX512)
+    if (cpu_vectors() == CPU_AVX512)
         product_avx512(m, n, a, b, ldb, add, c, ldc);
     else
         product_avx2(m, n, a, b, ldb, add, c, ldc);

@@ -2,27 +2,19 @@
  * wide: one source, several machine codes. A function marked WIDE is compiled for the vector units
  * of newer x86-64 processors too, and the right one is chosen when the program is loaded. arm64 has
  * one vector unit for all. WIDE functions are static, since clang 14 cannot call one from another
- * file. The thread sanitizer cannot live with the choosing, so it goes without; so does the address
- * sanitizer with gcc before 14, which stores wide vectors to places on its stack that are not
- * aligned (its bug 110027).
+ * file. Where a sanitizer cannot live with that there is one code.
  */
 #ifndef DARKROOM_NN_WIDE_H
 #define DARKROOM_NN_WIDE_H
 
-#include <stdint.h>
+#include "lib/base/cpu.h"
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WIDE_SANITIZED
-#endif
-#elif defined(__SANITIZE_THREAD__) || (defined(__SANITIZE_ADDRESS__) && __GNUC__ < 14)
-#define WIDE_SANITIZED
-#endif
+#include <stdint.h>
 
 /* By what a processor can do, not by its name: "arch=haswell" is taken by a processor of that name
    alone. Clang 14 knows no names for sets of features, and so goes without fused products in its
    second. */
-#if !defined(__x86_64__) || !defined(__gnu_linux__) || defined(WIDE_SANITIZED)
+#if !defined(__x86_64__) || !defined(__gnu_linux__) || defined(CPU_SANITIZED)
 #define WIDE
 #elif defined(__clang__)
 #define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))

@@ -14,7 +14,7 @@
 
 #include <cmocka.h> /* needs setjmp, stdarg, stddef and stdint before it */
 
-#if defined(__x86_64__) && !defined(WIDE_SANITIZED)
+#if defined(__x86_64__) && !defined(CPU_SANITIZED)
 
 enum { MOST = 64 * 1024 };
 
@@ -37,14 +37,14 @@ static float *filled(float *pages, size_t n) {
 static float *page_a, *page_b, *page_c;
 static double worst;
 
-static void try(enum unit u, int m, int n, struct tiles_a t, bool add) {
+static void try(enum cpu_vectors u, int m, int n, struct tiles_a t, bool add) {
     size_t last = (m - 1) * t.row + (t.outer - 1) * t.jump + (t.inner - 1) * t.step;
     int k = t.outer * t.inner, ldb = n + 3, ldc = n + 5;
     float *b = filled(page_b, (size_t)(k - 1) * ldb + n);
     float *c = filled(page_c, (size_t)(m - 1) * ldc + n), *before = malloc(MOST * sizeof *before);
     t.a = filled(page_a, last + 1);
     memcpy(before, page_c, MOST * sizeof *before);
-    (u == AVX512 ? product_avx512 : product_avx2)(m, n, &t, b, ldb, add, c, ldc);
+    (u == CPU_AVX512 ? product_avx512 : product_avx2)(m, n, &t, b, ldb, add, c, ldc);
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
             size_t at = c - page_c + (size_t)i * ldc + j;
@@ -63,7 +63,7 @@ static void try(enum unit u, int m, int n, struct tiles_a t, bool add) {
 
 static void test_shapes(void **state) {
     page_a = pages(), page_b = pages(), page_c = pages();
-    for (enum unit u = AVX2; u <= unit(); u++)
+    for (enum cpu_vectors u = CPU_AVX2; u <= cpu_vectors(); u++)
         for (int m = 1; m <= 30; m++)
             for (int n = 1; n <= 70; n += n < 35 ? 1 : 7) {
                 /* as it stands; turned; windows of 3 rows of a row of an image */
@@ -75,7 +75,7 @@ static void test_shapes(void **state) {
                     (struct tiles_a){.row = 2, .step = 1, .inner = 5, .jump = 90, .outer = 3},
                     m & 1);
             }
-    print_message("units: %d; largest difference %.1e\n", (int)unit(), worst);
+    print_message("units: %d; largest difference %.1e\n", (int)cpu_vectors(), worst);
 }
 
 #else
