@@ -1030,7 +1030,7 @@ static rd_kafka_t *make_consumer(struct kbus *b, struct err *e) {
         {"session.timeout.ms", "8000"},
         {"heartbeat.interval.ms", "2000"},
         {"max.poll.interval.ms", "300000"},
-        {"fetch.wait.max.ms", "50"},
+        {"fetch.wait.max.ms", "250"},
         {"fetch.error.backoff.ms", "50"},
         {"fetch.queue.backoff.ms", "20"},
         {"queued.min.messages", "1000000"},

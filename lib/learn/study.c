@@ -10,7 +10,6 @@
 #include "lib/base/clock.h"
 #include "lib/base/random.h"
 #include "lib/image/augment.h"
-#include "lib/nn/crew.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -163,7 +162,7 @@ static void reader_begin(struct reader *r, struct page *pg, size_t n) {
 
 /* ---- changed on the way ---- */
 
-/* The images of one step, changed by all threads. */
+/* The images of one step, changed by the threads that learn from them. */
 struct changes {
     int threads;
     struct augmenter **augmenters; /* (threads); NULL: images stay as they are */
@@ -171,7 +170,6 @@ struct changes {
     uint8_t *out; /* (a minibatch) */
     const uint8_t *x;
     const uint64_t *seed;
-    int n;
 };
 
 static void changes_begin(struct changes *c, const struct spec *spec, const struct net_spec *net,
@@ -192,24 +190,21 @@ static void changes_end(struct changes *c) {
     free(c->out);
 }
 
-static void change_part(void *ctx, int number) {
+static void change_part(void *ctx, int number, int from, int n) {
     struct changes *c = ctx;
-    int from = c->n * number / c->threads, to = c->n * (number + 1) / c->threads;
-    for (int i = from; i < to; i++) {
+    for (int i = from; i < from + n; i++) {
         size_t at = (size_t)i * c->image;
         augmenter_run(c->augmenters[number], c->seed[i], c->x + at, c->out + at);
     }
 }
 
-/* The images at..at + n - 1 of the page, changed; good until the next call. */
-static const uint8_t *change(struct changes *c, struct crew *crew, const struct page *pg, int at,
-                             int n) {
+/* Where the step will find the page's images from `at` on. */
+static const uint8_t *change(struct changes *c, struct trainer *t, const struct page *pg, int at) {
     const uint8_t *x = pg->x + (size_t)at * c->image;
     if (!c->augmenters) return x;
     c->x = x;
     c->seed = pg->seed + at;
-    c->n = n;
-    crew_do(crew, change_part, c);
+    trainer_set_prepare(t, change_part, c);
     return c->out;
 }
 
@@ -254,8 +249,7 @@ static enum err_kind step_through(struct course *c, struct trainer *t, struct ch
         int n = pg->count - at < batch ? pg->count - at : batch;
         double warm = (double)(trainer_steps(t) + 1) / WARM_UP;
         trainer_set_rate(t, (float)(c->spec->rate * (warm < 1 ? warm : 1)));
-        c->loss +=
-            (double)trainer_step(t, change(changes, trainer_crew(t), pg, at, n), pg->label + at, n);
+        c->loss += (double)trainer_step(t, change(changes, t, pg, at), pg->label + at, n);
         c->steps++;
         c->presentations += n;
         if (alive->still(alive->ctx, e)) return e->kind;

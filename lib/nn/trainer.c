@@ -45,7 +45,10 @@ struct trainer {
     const int *label;
     int n;
     bool move; /* the parameters, too */
+    void (*prepare)(void *ctx, int number, int from, int n);
+    void *prepare_ctx;
 
+    bool convolves;
     struct crew *crew;
     struct hand *hands; /* (conf.threads) */
 };
@@ -59,8 +62,11 @@ static int part(int n, int number, int of) {
     return (int)((int64_t)n * number / of);
 }
 
+/* In a net with convolutions the dense layers are the smaller part of a step, and every wait costs what
+   the slower thread was held up since the last one. */
 static bool is_large(const struct trainer *t, const struct layer *l) {
-    return t->conf.threads > 1 && l->type == LAYER_DENSE && l->weight_count >= LARGE;
+    return t->conf.threads > 1 && !t->convolves && l->type == LAYER_DENSE &&
+           l->weight_count >= LARGE;
 }
 
 /* The images from..from + n - 1 of layer i, forward and backward. Nobody needs the gradient by the
@@ -104,6 +110,7 @@ static void images_part(struct hand *h) {
     int from = part(t->n, h->number, t->conf.threads),
         to = part(t->n, h->number + 1, t->conf.threads);
     int n = to - from, last = net->layer_count - 1, classes = net->classes;
+    if (t->prepare) t->prepare(t->prepare_ctx, h->number, from, n);
     bytes_to_floats(&net->norm, spec->channels, t->x + from * net_image_size(net),
                     (size_t)n * spec->height * spec->width,
                     t->value[0] + from * net_image_size(net));
@@ -224,6 +231,7 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         t->average = floats_make(count);
         memcpy(t->average, net->params, count * sizeof *t->average);
     }
+    for (int i = 0; i < net->layer_count; i++) t->convolves |= net->layers[i].type == LAYER_CONV;
     t->value[0] = floats_make(conf->batch * net_image_size(net));
     for (int i = 0; i < net->layer_count; i++) {
         const struct layer *l = &net->layers[i];
@@ -272,8 +280,10 @@ void trainer_free(struct trainer *t) {
 void trainer_set_offset(struct trainer *t, const float *offset) {
     memcpy(t->offset, offset, (size_t)t->net->classes * sizeof *offset);
 }
-struct crew *trainer_crew(struct trainer *t) {
-    return t->crew;
+void trainer_set_prepare(struct trainer *t, void (*prepare)(void *ctx, int number, int from, int n),
+                         void *ctx) {
+    t->prepare = prepare;
+    t->prepare_ctx = ctx;
 }
 void trainer_set_rate(struct trainer *t, float rate) {
     t->conf.rate = rate;

@@ -37,7 +37,6 @@ struct train_conf {
     int threads;   /* >= 1 */
 };
 
-struct crew;
 struct trainer;
 
 /* Borrows the net and changes its parameters; starts from them with moments 0, average = weights.
@@ -49,8 +48,10 @@ void trainer_free(struct trainer *t); /* NULL is fine */
 /* One step over 1 to conf.batch images: x is (n, height, width, channels) bytes, label (n) in
    0..classes-1. Returns the mean loss (cross-entropy with the smoothed target) before the step. */
 float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n);
-/* Its threads, for what else is to be done between two steps. */
-struct crew *trainer_crew(struct trainer *t);
+/* Within a step the thread `number` (0..threads - 1) calls prepare(ctx, number, from, n) before it reads the
+   images from..from + n - 1 of x, which are its own; NULL: nothing. */
+void trainer_set_prepare(struct trainer *t, void (*prepare)(void *ctx, int number, int from, int n),
+                         void *ctx);
 void trainer_set_rate(struct trainer *t, float rate);
 /* What is added to the logits in training alone, (classes); 0 until then. With the logarithm of how
    much more often a class is drawn here than it should count, the net's own logits are those of
