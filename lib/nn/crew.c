@@ -5,10 +5,14 @@
 #include "lib/base/bytes.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SPINS = 4000 };
+enum {
+    SPINS = 30000, /* looks, one or two thousandths of a second */
+    YIELD = 500    /* looks after which another thread may have the core, if one waits for it */
+};
 
 struct hand {
     struct crew *crew;
@@ -38,6 +42,7 @@ void crew_meet(struct crew *c) {
     }
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load(&c->round) != round) return;
+        if (i % YIELD == YIELD - 1) sched_yield();
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
