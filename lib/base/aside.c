@@ -1,3 +1,4 @@
+/* aside: a thread is made for each piece of work and ended with it; that costs far less than a read. */
 #include "lib/base/aside.h"
 
 static void *aside_main(void *arg) {

@@ -1,3 +1,4 @@
+/* cpu: asks the compiler, which asks the processor and the kernel. */
 #include "lib/base/cpu.h"
 
 enum cpu_vectors cpu_vectors(void) {

@@ -29,6 +29,21 @@ static void print(const char *what, double *rate) {
     printf("%-24s %9.0f images/s (%.0f-%.0f)\n", what, rate[RUNS / 2], rate[0], rate[RUNS - 1]);
 }
 
+/* The images of a step, gathered by the threads that learn from them. */
+struct batch {
+    const uint8_t *x;
+    uint8_t *out;
+    const int *order;
+    size_t pixels;
+};
+
+static void gather(void *ctx, int number, int from, int n) {
+    const struct batch *b = ctx;
+    (void)number;
+    for (int i = from; i < from + n; i++)
+        memcpy(b->out + (size_t)i * b->pixels, b->x + (size_t)b->order[i] * b->pixels, b->pixels);
+}
+
 int main(int argc, char **argv) {
     matmul_choose_kernels(argc, argv);
     const char *network = argc > 1 ? argv[1] : "cnn";
@@ -52,16 +67,17 @@ int main(int argc, char **argv) {
     int label[BATCH], *order = mem_alloc(IMAGES * sizeof *order), next = 0, seen = 0;
     for (size_t i = 0; i < IMAGES * pixels; i++) x[i] = (uint8_t)rand();
     for (int i = 0; i < IMAGES; i++) order[i] = rand() % IMAGES;
+    struct batch b = {.x = x, .out = batch, .pixels = pixels};
+    trainer_set_prepare(t, gather, &b);
     printf("%s, kernels %s\n", network, matmul_kernels());
 
     for (int r = -1; r < RUNS; r++) {
         int64_t from = clock_monotonic_us(), n = 0;
         while (clock_monotonic_us() - from < seconds * 1e6) {
-            for (int i = 0; i < BATCH; i++) {
-                memcpy(batch + i * pixels, x + order[next] * pixels, pixels);
-                label[i] = order[(next + seen) % IMAGES] % CLASSES;
-                if (++next == IMAGES) next = 0, seen++;
-            }
+            b.order = order + next;
+            for (int i = 0; i < BATCH; i++) label[i] = order[(next + i + seen) % IMAGES] % CLASSES;
+            next += BATCH;
+            if (next == IMAGES) next = 0, seen++;
             trainer_step(t, batch, label, BATCH);
             n += BATCH;
         }
