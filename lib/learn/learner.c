@@ -60,6 +60,7 @@ static struct pupil *pupil_of(struct learner *l, struct bytes model) {
 /* What the new batches bring. */
 struct fresh {
     struct rows train;
+    size_t corrected;       /* of those: another revision of an image that came before */
     struct lineage lineage; /* of the version to be: its batches */
     int64_t images, missing;
 };
@@ -121,6 +122,7 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
             }
             rows_add(&f->train, names[i]);
             p->fresh[label]++;
+            f->corrected += revisions[i] > 1;
             buf_add(&contents, &k.contents[i], sizeof k.contents[i]);
         }
         /* A model begins with the labels that it was promised, even if every image is gone. */
@@ -179,6 +181,7 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
     struct course c = {.images = l->images,
                        .spec = spec,
                        .fresh = &f->train,
+                       .corrected = f->corrected,
                        .threads = l->threads,
                        .gone = mem_zeroed(p->rows.count, 1)};
     bool anew;

@@ -2,7 +2,8 @@
  * learner: a model's next version, from its last one, new batches, and a sample of all that came
  * before.
  *
- * Every new image is worth spec->passes presentations. A step's images are new ones (in shuffled
+ * Every new image is worth spec->passes presentations, a corrected one spec->corrected times as many:
+ * the average of the weights still has what was learned wrong. A step's images are new ones (in shuffled
  * order, again and again) and old ones (drawn evenly from every image ever batched), in shares that
  * follow their numbers but with at least spec->fresh new: what was learned is not forgotten, and
  * the cost of a batch does not grow with how much came before. What is published is the exponential

@@ -21,6 +21,7 @@ const struct setting spec_settings[] = {
     {"batch.count", SETTING_INT, AT(batch_count), "1000", "images that close a batch", NULL, 1, 4096, 0},
     {"batch.age", SETTING_TIME, AT(batch_age_ms), "3s", "age of its oldest image that closes a batch", NULL, 1, 8.64e7, 0},
     {"train.passes", SETTING_REAL, AT(passes), "8.5", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
+    {"train.corrected", SETTING_REAL, AT(corrected), "4", "new images that a corrected one is worth: what was learned wrong takes longer to unlearn", NULL, 1, 1000, 0},
     {"train.minibatch", SETTING_INT, AT(minibatch), "128", "images in a step", NULL, 1, 4096, 0},
     {"train.rate", SETTING_REAL, AT(rate), "0.05", "learning rate", NULL, 1e-6, 10, 0},
     {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum", NULL, 0, 0.999, 0},

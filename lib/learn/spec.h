@@ -28,6 +28,7 @@ struct spec {
     int64_t batch_count, batch_age_ms;
 
     double passes; /* presentations for every new image, on average, those of older ones included */
+    double corrected; /* new images that a corrected one is worth */
     int64_t minibatch;
     double rate, momentum, decay, smoothing;
     double average; /* of the weights, per step: what is published */

@@ -262,7 +262,8 @@ static enum err_kind go_through(struct course *c, struct reader *r, struct page 
                                 struct trainer *t, struct changes *changes,
                                 const struct alive *alive, struct err *e) {
     size_t batch = (size_t)c->spec->minibatch, page = page_images(c->spec, changes->image);
-    int64_t steps = (int64_t)ceil(c->spec->passes * (double)c->fresh->count / (double)batch);
+    double worth = (double)c->fresh->count + (c->spec->corrected - 1) * (double)c->corrected;
+    int64_t steps = (int64_t)ceil(c->spec->passes * worth / (double)batch);
     /* Of a single label there is nothing to learn: every gradient is 0. */
     bool idle = !c->fresh->count || r->pupil->model.label_count < 2;
     size_t left = idle ? 0 : (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch;

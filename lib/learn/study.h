@@ -13,6 +13,7 @@ struct course {
     struct images *images; /* borrowed; while a study runs nobody else may use it */
     const struct spec *spec;
     const struct rows *fresh; /* the new images; those of before are the pupil's */
+    size_t corrected;         /* of the new ones: another revision of an image that came before */
     int threads;              /* of the arithmetic; with more than one the next images are read in a
                                  thread of their own meanwhile */
     unsigned char *gone; /* (pupil->rows.count), gets 1 for an old row that is no more; zeros */

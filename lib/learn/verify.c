@@ -18,7 +18,22 @@ struct kept {
     struct recipe recipe;
     struct model average, weights, momentum;
     struct rows fresh; /* its new rows */
+    size_t corrected;  /* of those */
 };
+
+/* Counts a batch's rows that were corrected. */
+static enum err_kind count_corrected(struct registry *g, const struct lineage_batch *b,
+                                     size_t *count, struct err *e) {
+    struct buf contents = {0};
+    struct content one;
+    if (*b->contents && !registry_get_artifact(g, bytes_of(b->contents), &contents, e))
+        for (size_t at = 0; at + sizeof one <= contents.len; at += sizeof one) {
+            memcpy(&one, contents.data + at, sizeof one);
+            *count += content_revision(&one) > 1;
+        }
+    buf_free(&contents);
+    return e->kind;
+}
 
 static enum err_kind load_kept(struct registry *g, struct kept *k, struct err *e) {
     struct buf file = {0};
@@ -26,7 +41,8 @@ static enum err_kind load_kept(struct registry *g, struct kept *k, struct err *e
         (void)!recipe_decode(buf_bytes(&file), &k->recipe, e);
     buf_free(&file);
     for (size_t i = 0; !e->kind && i < k->lineage.batch_count; i++)
-        (void)!artifact_rows(g, bytes_of(k->lineage.batches[i].rows), &k->fresh, e);
+        if (!artifact_rows(g, bytes_of(k->lineage.batches[i].rows), &k->fresh, e))
+            (void)!count_corrected(g, &k->lineage.batches[i], &k->corrected, e);
     return e->kind;
 }
 
@@ -206,6 +222,7 @@ static enum err_kind repeat(struct registry *g, struct images *im, struct kept *
     struct course c = {.images = im,
                        .spec = &k->recipe.spec,
                        .fresh = &k->fresh,
+                       .corrected = k->corrected,
                        .threads = k->recipe.threads,
                        .gone = mem_zeroed(p->rows.count, 1),
                        .used = mem_zeroed(p->rows.count, 1)};

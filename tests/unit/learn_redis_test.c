@@ -488,6 +488,32 @@ static void what_was_corrected_since_is_named(void **state) {
     assert_int_equal(v.names[0].is, 2);
 }
 
+/* It gets the presentations of so many new images, and a version of corrections can be made again. */
+static void a_correction_is_worth_more(void **state) {
+    (void)state;
+    enum { N = 600 };
+    struct spec spec = small_spec();
+    struct learner *l = learner_open(registry, images, 2);
+    struct manifest m = batch_of(0, N, 3, false), other = batch_of(N, N, 3, false);
+    struct trained first = learn(l, &spec, &m, 1), second = learn(l, &spec, &other, 1);
+    for (int i = 0; i < N; i++) {
+        char *label = arena_printf(&arena, "c%d", (i + 1) % 3);
+        struct image_put put = put_of(arena_printf(&arena, "%d", i), label, 9, 5000 + i);
+        assert_int_equal(images_put(images, &put, 1, NULL, NULL, &err), ERR_NONE);
+        assert_int_equal(put.verdict, IMAGE_REVISED);
+        m.images[i].revision = put.revision;
+        m.images[i].label = bytes_of(label);
+    }
+    m.batch = bytes_of(arena_printf(&arena, "%064d", 5000));
+    struct trained third = learn(l, &spec, &m, 1);
+    learner_close(l);
+    int64_t as_new = second.presentations - first.presentations,
+            corrected = third.presentations - second.presentations;
+    assert_int_equal(as_new, ceil(spec.passes * N / 128) * 128);
+    assert_int_equal(corrected, ceil(spec.passes * N * spec.corrected / 128) * 128);
+    assert_int_equal(verify(3).verdict, VERDICT_SAME);
+}
+
 /* Nothing is learned of one label, and the first of another, a single flat image, does not say how all
    of them look. */
 static void one_label_is_waited_with(void **state) {
@@ -1015,6 +1041,7 @@ int main(void) {
         T(every_version_can_be_made_again),
         T(one_label_is_waited_with),
         T(what_was_corrected_since_is_named),
+        T(a_correction_is_worth_more),
         T(what_was_not_made_so_differs),
         T(a_late_trainer_publishes_nothing),
         T(diverged_training_is_not_published),
