@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """noisy: a folder of images made harder, for what a probability is worth where a model is often wrong.
 
-    noisy.py FOLDER OUT [--noise 1.0]
+    noisy.py FOLDER OUT [--noise 0.8]
 
 Adds to every <label>/<id>.png below FOLDER normal noise of so many times 255, drawn from the file's name, and writes
 it as grey PNG below OUT. Needs numpy and Pillow."""
@@ -18,7 +18,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--noise", type=float, default=1.0)
+    parser.add_argument("--noise", type=float, default=0.8)
     words = parser.parse_args()
     files = sorted(words.folder.rglob("*.png"))
     if not files:
