@@ -1030,6 +1030,8 @@ static rd_kafka_t *make_consumer(struct kbus *b, struct err *e) {
         {"session.timeout.ms", "8000"},
         {"heartbeat.interval.ms", "2000"},
         {"max.poll.interval.ms", "300000"},
+        /* What comes is answered at once; only a partition that is new, or goes on after a pause, waits so
+           long for the fetch under way. Shorter, and an idle fleet keeps its broker busy. */
         {"fetch.wait.max.ms", "250"},
         {"fetch.error.backoff.ms", "50"},
         {"fetch.queue.backoff.ms", "20"},

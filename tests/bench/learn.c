@@ -349,7 +349,7 @@ int main(int argc, char **argv) {
             printf("%8lld %8lld %14lld %9.1f %8.2f%% %8.2f%% %8.2f%% %10.0f\n",
                    (long long)out.version, (long long)out.images, (long long)out.presentations,
                    seconds, 100 * out.evaluation.accuracy, 100 * share, 100 * first,
-                   (double)out.presentations / training);
+                   training > 0 ? (double)out.presentations / training : 0);
             fflush(stdout);
         }
         arena_reset(&a);

@@ -79,7 +79,8 @@ static void score(const struct model *m, const struct trained *v) {
     printf("{\"version\":%lld,\"time_ms\":%lld,\"images\":%lld,\"presentations\":%lld,"
            "\"training_seconds\":%.3f,\"accuracy\":%.6f,\"ece\":%.6f}\n",
            (long long)v->version, (long long)v->time_ms, (long long)v->images,
-           (long long)v->presentations, v->training_seconds, (double)right / (double)file_count, c.ece);
+           (long long)v->presentations, v->training_seconds, (double)right / (double)file_count,
+           c.ece);
     net_run_free(run);
     free(x);
     free(prob);
