@@ -1,15 +1,13 @@
 /*
- * study: images come in pages, of as many steps as fit: while the net learns from one page the next
- * is read from the store. Before each step the threads of the arithmetic change its images: a thread
- * beside them would hold one of them up, and so all. What is drawn depends on the version's number
- * alone, not on who is faster.
+ * study: before each step the threads of the arithmetic change its images: a thread beside them would
+ * hold one of them up, and so all. What is drawn depends on the version's number alone, not on who is
+ * faster.
  */
 #include "lib/learn/study.h"
 
-#include "lib/base/aside.h"
 #include "lib/base/clock.h"
-#include "lib/base/random.h"
 #include "lib/image/augment.h"
+#include "lib/learn/pages.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,148 +15,8 @@
 
 enum {
     MIN_STEPS = 16, /* of a version: a handful of images is seen often enough to matter */
-    READ = 1024,    /* images of a page, at most; but at least a minibatch */
-    WARM_UP =
-        100, /* steps of a new net in which the rate rises to its value: the first ones are steep */
+    WARM_UP = 100   /* steps of a new net, in which the rate rises: the first ones are steep */
 };
-static const size_t NONE = (size_t)-1;
-
-/* ---- which images ---- */
-
-/* New ones in shuffled order again and again, old ones evenly from all. */
-struct draw {
-    const struct rows *fresh, *old;
-    size_t *order, next; /* of the new ones */
-    double share;        /* of new ones */
-    uint64_t seed;
-};
-
-static void draw_begin(struct draw *d, const struct course *c, const struct pupil *p) {
-    size_t n = c->fresh->count;
-    *d = (struct draw){.fresh = c->fresh,
-                       .old = &p->rows,
-                       .order = mem_alloc(n * sizeof *d->order),
-                       .next = n,
-                       .share = (double)n / (double)(n + p->rows.count + 1),
-                       .seed = (uint64_t)p->version + 1};
-    for (size_t i = 0; i < n; i++) d->order[i] = i;
-    if (d->share < c->spec->fresh) d->share = c->spec->fresh;
-    if (!p->rows.count) d->share = 1;
-}
-
-static void shuffle(size_t *order, size_t n, uint64_t *seed) {
-    for (size_t i = n; i > 1; i--) {
-        size_t k = (size_t)(random_uniform(seed) * (double)i), t = order[i - 1];
-        order[i - 1] = order[k];
-        order[k] = t;
-    }
-}
-
-/* The name of the next one, and its place among the old ones, NONE for a new one. */
-static size_t draw_one(struct draw *d, char name[ROW_HEX + 1]) {
-    if (random_uniform(&d->seed) >= d->share) {
-        size_t old = (size_t)(random_uniform(&d->seed) * (double)d->old->count);
-        rows_name(d->old, old, name);
-        return old;
-    }
-    if (d->next == d->fresh->count) {
-        shuffle(d->order, d->fresh->count, &d->seed);
-        d->next = 0;
-    }
-    rows_name(d->fresh, d->order[d->next++], name);
-    return NONE;
-}
-
-/* ---- pages ---- */
-
-struct page {
-    char (*names)[ROW_HEX + 1]; /* what to read */
-    size_t *old;                /* its place in pupil->rows, or NONE */
-    uint64_t *drawn;            /* the seed of its change */
-    size_t wanted;
-    uint8_t *x;     /* (count, H, W, C) */
-    int *label;     /* (count) */
-    uint64_t *seed; /* (count) */
-    int count;      /* that were there */
-    struct err err;
-};
-
-/* All that fills a page; belongs to the reading thread while there is one. */
-struct reader {
-    const struct course *course;
-    const struct pupil *pupil;
-    struct draw draw;
-    struct page *page; /* the one to fill */
-    struct aside aside;
-};
-
-/* Whole minibatches. */
-static size_t page_images(const struct spec *spec, size_t image) {
-    size_t batch = (size_t)spec->minibatch, n = images_at_once(image, READ);
-    return n > batch ? n / batch * batch : batch;
-}
-
-static void page_make(struct page *pg, size_t most, size_t image) {
-    *pg = (struct page){.names = mem_alloc(most * sizeof *pg->names),
-                        .old = mem_alloc(most * sizeof *pg->old),
-                        .drawn = mem_alloc(most * sizeof *pg->drawn),
-                        .x = mem_alloc(most * image),
-                        .label = mem_alloc(most * sizeof *pg->label),
-                        .seed = mem_alloc(most * sizeof *pg->seed)};
-}
-
-static void page_free(struct page *pg) {
-    free(pg->names);
-    free(pg->old);
-    free(pg->drawn);
-    free(pg->x);
-    free(pg->label);
-    free(pg->seed);
-}
-
-/* The label is the row's own of now: a correction counts from the moment that it is stored. */
-static enum err_kind take(void *ctx, size_t i, const struct image_row *row, int64_t revision,
-                          struct err *e) {
-    struct reader *r = ctx;
-    struct page *pg = r->page;
-    const struct net_spec *net = net_spec(r->pupil->model.net);
-    (void)revision, (void)e;
-    if (!row && pg->old[i] != NONE) r->course->gone[pg->old[i]] = 1;
-    if (r->course->used && pg->old[i] != NONE) r->course->used[pg->old[i]] = 1;
-    const struct model *m = &r->pupil->model;
-    int label = row && row->label.data ? model_label(m, row->label) : m->label_count;
-    if (label == m->label_count || row->height != net->height || row->width != net->width ||
-        row->channels != net->channels)
-        return ERR_NONE;
-    memcpy(pg->x + (size_t)pg->count * row->pixels.len, row->pixels.data, row->pixels.len);
-    pg->label[pg->count] = label;
-    pg->seed[pg->count++] = pg->drawn[i];
-    return ERR_NONE;
-}
-
-static enum err_kind page_read(struct reader *r, struct err *e) {
-    struct page *pg = r->page;
-    pg->count = 0;
-    return images_get(r->course->images, bytes_of(r->pupil->name),
-                      (const char(*)[ROW_HEX + 1]) pg->names, pg->wanted, take, r, e);
-}
-
-static void read_page(void *ctx) {
-    struct reader *r = ctx;
-    (void)!page_read(r, &r->page->err);
-}
-
-/* Draws a page and has it filled, beside the arithmetic where there are threads for that. */
-static void reader_begin(struct reader *r, struct page *pg, size_t n) {
-    r->page = pg;
-    pg->wanted = n;
-    err_clear(&pg->err);
-    for (size_t i = 0; i < n; i++) {
-        pg->old[i] = draw_one(&r->draw, pg->names[i]);
-        pg->drawn[i] = random_next(&r->draw.seed);
-    }
-    aside_begin(&r->aside, r->course->threads > 1, read_page, r);
-}
 
 /* ---- changed on the way ---- */
 
@@ -210,25 +68,14 @@ static const uint8_t *change(struct changes *c, struct trainer *t, const struct 
 
 /* ---- the arithmetic ---- */
 
-/* Mean and standard deviation of each channel over some of all images, evenly taken, as they are. */
-static enum err_kind normalise(struct reader *r, struct page *pg, size_t most, struct err *e) {
-    struct net *net = r->pupil->model.net;
+/* Mean and standard deviation of each channel over some of all images, as they are. */
+static enum err_kind normalise(struct pages *pages, struct net *net, struct err *e) {
+    const struct page *pg = pages_sample(pages, e);
+    if (!pg) return e->kind;
     struct net_norm *norm = net_norm(net);
-    const struct rows *fresh = r->course->fresh, *old = &r->pupil->rows;
-    size_t c = (size_t)net_spec(net)->channels, all = old->count + fresh->count;
+    size_t c = (size_t)net_spec(net)->channels,
+           values = (size_t)pg->count * net_image_size(net) / c;
     double sum[NET_MAX_CHANNELS] = {0}, square[NET_MAX_CHANNELS] = {0};
-    r->page = pg;
-    pg->wanted = all < most ? all : most;
-    for (size_t i = 0; i < pg->wanted; i++) {
-        size_t at = i * all / pg->wanted;
-        pg->old[i] = at < old->count ? at : NONE;
-        if (at < old->count)
-            rows_name(old, at, pg->names[i]);
-        else
-            rows_name(fresh, at - old->count, pg->names[i]);
-    }
-    if (page_read(r, e)) return e->kind;
-    size_t values = (size_t)pg->count * net_image_size(net) / c;
     for (size_t i = 0; i < values * c; i++) {
         double v = pg->x[i] / 255.0;
         sum[i % c] += v;
@@ -257,35 +104,19 @@ static enum err_kind step_through(struct course *c, struct trainer *t, struct ch
     return ERR_NONE;
 }
 
-/* Two pages in turn: one is learned from while the other is filled. */
-static enum err_kind go_through(struct course *c, struct reader *r, struct page pages[2],
+static enum err_kind go_through(struct course *c, const struct pupil *p, struct pages *pages,
                                 struct trainer *t, struct changes *changes,
                                 const struct alive *alive, struct err *e) {
-    size_t batch = (size_t)c->spec->minibatch, page = page_images(c->spec, changes->image);
+    size_t batch = (size_t)c->spec->minibatch;
     double worth = (double)c->fresh->count + (c->spec->corrected - 1) * (double)c->corrected;
     int64_t steps = (int64_t)ceil(c->spec->passes * worth / (double)batch);
     /* Of a single label there is nothing to learn: every gradient is 0. */
-    bool idle = !c->fresh->count || r->pupil->model.label_count < 2;
-    size_t left = idle ? 0 : (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch;
-    size_t n = left < page ? left : page;
-    struct page *now = &pages[0], *next = &pages[1];
+    bool idle = !c->fresh->count || p->model.label_count < 2;
     int64_t begin = clock_monotonic_us();
-    if (n) reader_begin(r, now, n);
-    while (n) {
-        aside_wait(&r->aside);
-        if (now->err.kind) {
-            *e = now->err;
-            break;
-        }
-        left -= n;
-        n = left < page ? left : page;
-        if (n) reader_begin(r, next, n);
-        if (step_through(c, t, changes, now, alive, e)) break;
-        struct page *swap = now;
-        now = next;
-        next = swap;
-    }
-    aside_wait(&r->aside);
+    const struct page *page;
+    pages_begin(pages, idle ? 0 : (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch);
+    while ((page = pages_next(pages, e)))
+        if (step_through(c, t, changes, page, alive, e)) break;
     if (c->steps) c->loss /= (double)c->steps;
     c->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
     return e->kind;
@@ -326,24 +157,19 @@ enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive
                               .average = (float)spec->average,
                               .batch = (int)spec->minibatch,
                               .threads = c->threads};
-    size_t image = net_image_size(p->model.net), most = page_images(spec, image);
-    struct page pages[2];
-    struct reader r = {.course = c, .pupil = p};
+    struct pages *pages = pages_open(c, p);
     struct changes changes;
     struct trainer *t = NULL;
-    draw_begin(&r.draw, c, p);
-    changes_begin(&changes, spec, net_spec(p->model.net), c->threads, image);
-    for (int i = 0; i < 2; i++) page_make(&pages[i], most, image);
-    if (p->steps > 0 || !normalise(&r, &pages[0], most, e)) t = pupil_trainer(p, &conf, e);
+    changes_begin(&changes, spec, net_spec(p->model.net), c->threads, net_image_size(p->model.net));
+    if (p->steps > 0 || !normalise(pages, p->model.net, e)) t = pupil_trainer(p, &conf, e);
     if (t) {
         float *start = pupil_params(p);
-        set_offset(t, p, spec->balance, r.draw.share);
-        if (!go_through(c, &r, pages, t, &changes, alive, e)) pupil_learned(p, t, start);
+        set_offset(t, p, spec->balance, pages_share(pages));
+        if (!go_through(c, p, pages, t, &changes, alive, e)) pupil_learned(p, t, start);
         free(start);
     }
     trainer_free(t);
-    for (int i = 0; i < 2; i++) page_free(&pages[i]);
     changes_end(&changes);
-    free(r.draw.order);
+    pages_close(pages);
     return e->kind;
 }
