@@ -1,7 +1,7 @@
 /*
  * store: images.prepared -> images.stored. Each image becomes a row in Redis (label, time, file
  * name, pixels) and a message that says which row, which revision, and whether it is for training
- * or evaluation (by the row's name, so always the same while the spec's evaluation.share stays).
+ * or evaluation (for ever: a row keeps what it was when it was first stored).
  * The table is kept to the size and age that the model's spec says: the oldest rows go.
  *
  * How it fails: Redis is outside Kafka's transaction, so every row carries the coordinates of the
@@ -29,8 +29,8 @@ static enum err_kind open_(void *state, struct err *e) {
 }
 
 /* The record as the row that it asks for. */
-static enum err_kind row_of(const struct record *r, struct out *out, struct image_put *put,
-                            struct err *e) {
+static enum err_kind row_of(const struct record *r, const struct specs *specs, struct out *out,
+                            struct image_put *put, struct err *e) {
     struct event ev;
     *put = (struct image_put){.from = out_origin(out, r)};
     struct image_row *row = &put->row;
@@ -39,6 +39,7 @@ static enum err_kind row_of(const struct record *r, struct out *out, struct imag
     if (r->value.len != (size_t)row->height * row->width * row->channels)
         return err_bad(e, REASON_BAD_SHAPE, "a tensor of %zu bytes cannot be %d x %d x %d",
                        r->value.len, row->height, row->width, row->channels);
+    put->share = specs_of(specs, ev.model)->eval_share;
     row->model = ev.model;
     row->id = ev.id;
     row->source = ev.source;
@@ -65,7 +66,6 @@ static enum err_kind announce(void *ctx, const struct image_put *put, struct err
                                           [IMAGE_DUPLICATE] = "duplicates",
                                           [IMAGE_REVISED] = "revisions"};
     const struct announcing *c = ctx;
-    const struct specs *specs = c->store->tables.specs;
     struct buf *json = &c->store->json;
     const struct image_row *row = &put->row;
     char pixels[HASH_HEX + 1];
@@ -73,16 +73,15 @@ static enum err_kind announce(void *ctx, const struct image_put *put, struct err
     if (put->verdict == IMAGE_DUPLICATE) return ERR_NONE;
     hash_hex(&put->pixels, HASH_LEN, pixels);
     buf_clear(json);
-    stored_encode(
-        &(struct stored){.id = row->id,
-                         .source = row->source,
-                         .row = bytes_of(put->name),
-                         .revision = put->revision,
-                         .model = row->model,
-                         .label = row->label,
-                         .pixels = bytes_of(pixels),
-                         .split = images_split(put->name, specs_of(specs, row->model)->eval_share)},
-        json);
+    stored_encode(&(struct stored){.id = row->id,
+                                   .source = row->source,
+                                   .row = bytes_of(put->name),
+                                   .revision = put->revision,
+                                   .model = row->model,
+                                   .label = row->label,
+                                   .pixels = bytes_of(pixels),
+                                   .split = put->split},
+                  json);
     struct event ev = {.id = row->id,
                        .source = row->source,
                        .subject = row->filename,
@@ -124,7 +123,7 @@ static enum err_kind handle(void *state, const struct record *in, size_t n, stru
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         records[count] = &in[i];
-        if (row_of(&in[i], out, &puts[count], e))
+        if (row_of(&in[i], s->tables.specs, out, &puts[count], e))
             out_dead_letter(out, &in[i], e);
         else
             count++;

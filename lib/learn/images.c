@@ -1,60 +1,19 @@
-/*
- * The row, little-endian:
- *
- *   u32  magic "DRI1"
- *   u32  revision          the newest
- *   u32  origin count      1..ORIGINS
- *   origins                { u64 log, i64 offset, i64 record time, u32 partition, u32 revision }
- *                          of each revision, oldest first: which records wrote this row
- *   i64  time              of the event, ms
- *   u32  height, width, channels
- *   u8   pixel hash [32]   SHA-256
- *   u16  lengths           of id, source, label, file name; ABSENT for a label or file name that
- *                          is not there
- *   texts, then the pixels
- *
- * An origin is kept for every revision, so that a replay of an older one still finds itself and is
- * answered as the first time. After ORIGINS corrections of one image the oldest is forgotten; a
- * crash that repeats a record from before as many corrections of one image as that would take it
- * for a new one.
- */
+/* images: many commands at once, answers in their order; a row's bytes are lib/learn/row's. */
 #include "lib/learn/images.h"
 
 #include "lib/base/log.h"
+#include "lib/learn/row.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ORIGINS = 64,
-    CHUNK = 512,
-    EVICT_MOST = 4096,
-    ABSENT = 0xffff,
-    CAS_TRIES = 16,
-    MOST_SIDE = 999999, /* what a shape can say */
-    SKEW_MS = 60000
-};
-static const uint32_t MAGIC = 0x31495244; /* "DRI1" */
+enum { CHUNK = 512, EVICT_MOST = 4096, CAS_TRIES = 16 };
 
 struct images {
     struct redis *redis;
     char *prefix;
     struct buf row, key; /* scratch */
-};
-
-struct origin {
-    uint64_t log; /* of cluster and topic */
-    int64_t offset, record_ms;
-    uint32_t partition, revision;
-};
-
-struct row {
-    uint32_t revision, origin_count;
-    struct origin origins[ORIGINS];
-    struct image_row image;
-    struct hash pixels;
 };
 
 struct images *images_open(struct redis *r, const char *prefix) {
@@ -111,117 +70,9 @@ static struct bytes index_of(struct images *im, struct bytes model) {
     return buf_bytes(&im->key);
 }
 
-/* ---- the row ---- */
-
-static void put32(struct buf *b, uint32_t v) {
-    unsigned char x[4];
-    for (int i = 0; i < 4; i++) x[i] = (unsigned char)(v >> 8 * i);
-    buf_add(b, x, sizeof x);
-}
-
-static void put64(struct buf *b, uint64_t v) {
-    put32(b, (uint32_t)v);
-    put32(b, (uint32_t)(v >> 32));
-}
-
-static void put_length(struct buf *b, struct bytes text) {
-    uint32_t n = text.data ? (uint32_t)text.len : ABSENT;
-    unsigned char x[2] = {(unsigned char)n, (unsigned char)(n >> 8)};
-    buf_add(b, x, sizeof x);
-}
-
-static void encode(const struct row *r, struct buf *b) {
-    const struct image_row *im = &r->image;
-    buf_clear(b);
-    put32(b, MAGIC);
-    put32(b, r->revision);
-    put32(b, r->origin_count);
-    for (uint32_t i = 0; i < r->origin_count; i++) {
-        put64(b, r->origins[i].log);
-        put64(b, (uint64_t)r->origins[i].offset);
-        put64(b, (uint64_t)r->origins[i].record_ms);
-        put32(b, r->origins[i].partition);
-        put32(b, r->origins[i].revision);
-    }
-    put64(b, (uint64_t)im->time_ms);
-    put32(b, (uint32_t)im->height);
-    put32(b, (uint32_t)im->width);
-    put32(b, (uint32_t)im->channels);
-    buf_add(b, r->pixels.bytes, HASH_LEN);
-    const struct bytes texts[] = {im->id, im->source, im->label, im->filename};
-    for (int i = 0; i < 4; i++) put_length(b, texts[i]);
-    for (int i = 0; i < 4; i++) buf_add(b, texts[i].data, texts[i].data ? texts[i].len : 0);
-    buf_add(b, im->pixels.data, im->pixels.len);
-}
-
-/* Reads on from *at; false at the end. */
-static bool take(const unsigned char **at, const unsigned char *end, void *to, size_t n) {
-    if ((size_t)(end - *at) < n) return false;
-    memcpy(to, *at, n);
-    *at += n;
-    return true;
-}
-
-static bool take64(const unsigned char **at, const unsigned char *end, uint64_t *v, int bytes) {
-    unsigned char x[8];
-    if (!take(at, end, x, (size_t)bytes)) return false;
-    *v = 0;
-    for (int i = 0; i < bytes; i++) *v |= (uint64_t)x[i] << 8 * i;
-    return true;
-}
-
-static bool take_text(const unsigned char **at, const unsigned char *end, uint64_t n,
-                      struct bytes *text) {
-    *text = (struct bytes){0};
-    if (n == ABSENT) return true;
-    if ((size_t)(end - *at) < n) return false;
-    *text = (struct bytes){*at, n};
-    *at += n;
-    return true;
-}
-
-static bool parse(struct bytes data, struct row *r) {
-    const unsigned char *at = data.data, *end = at + data.len;
-    uint64_t magic, n, x[4], length[4];
-    if (!take64(&at, end, &magic, 4) || magic != MAGIC || !take64(&at, end, &x[0], 4) ||
-        !take64(&at, end, &n, 4) || n < 1 || n > ORIGINS)
-        return false;
-    r->revision = (uint32_t)x[0];
-    r->origin_count = (uint32_t)n;
-    for (uint64_t i = 0; i < n; i++) {
-        struct origin *o = &r->origins[i];
-        if (!take64(&at, end, &o->log, 8) || !take64(&at, end, &x[0], 8) ||
-            !take64(&at, end, &x[1], 8) || !take64(&at, end, &x[2], 4) ||
-            !take64(&at, end, &x[3], 4))
-            return false;
-        o->offset = (int64_t)x[0];
-        o->record_ms = (int64_t)x[1];
-        o->partition = (uint32_t)x[2];
-        o->revision = (uint32_t)x[3];
-    }
-    struct image_row *im = &r->image;
-    *im = (struct image_row){0};
-    if (!take64(&at, end, &x[0], 8) || !take64(&at, end, &x[1], 4) || !take64(&at, end, &x[2], 4) ||
-        !take64(&at, end, &x[3], 4))
-        return false;
-    if (x[1] > MOST_SIDE || x[2] > MOST_SIDE || x[3] > MOST_SIDE) return false;
-    im->time_ms = (int64_t)x[0];
-    im->height = (int)x[1];
-    im->width = (int)x[2];
-    im->channels = (int)x[3];
-    if (!take(&at, end, r->pixels.bytes, HASH_LEN)) return false;
-    for (int i = 0; i < 4; i++)
-        if (!take64(&at, end, &length[i], 2)) return false;
-    struct bytes *const texts[] = {&im->id, &im->source, &im->label, &im->filename};
-    for (int i = 0; i < 4; i++)
-        if (!take_text(&at, end, length[i], texts[i])) return false;
-    im->pixels = (struct bytes){at, (size_t)(end - at)};
-    return im->pixels.len == x[1] * x[2] * x[3];
-}
-
 static enum err_kind parse_or_say(struct images *im, struct bytes data, struct row *r,
                                   struct err *e) {
-    if (parse(data, r)) return ERR_NONE;
+    if (row_parse(data, r)) return ERR_NONE;
     return err_fatal(e, "%s in Redis at %s is not a row of Darkroom's, or of a newer one",
                      im->key.data, redis_where(im->redis));
 }
@@ -234,59 +85,6 @@ static uint64_t log_of(const struct image_put *p) {
     uint64_t v = 0;
     for (int i = 0; i < 8; i++) v |= (uint64_t)h.bytes[i] << 8 * i;
     return v;
-}
-
-static struct origin origin_of(const struct image_put *p) {
-    return (struct origin){p->log, p->from.offset, p->from.time_ms, (uint32_t)p->from.partition, 1};
-}
-
-static bool same_text(struct bytes a, struct bytes b) {
-    return !a.data == !b.data && bytes_equal(a, b);
-}
-
-/* What the record is, given the row that was there. */
-static void judge(const struct row *was, const struct origin *o, struct image_put *p) {
-    const struct origin *newest = &was->origins[was->origin_count - 1];
-    for (uint32_t i = 0; i < was->origin_count; i++) {
-        const struct origin *k = &was->origins[i];
-        if (k->log == o->log && k->partition == o->partition && k->offset == o->offset &&
-            k->record_ms == o->record_ms) {
-            p->verdict = IMAGE_REPLAYED;
-            p->revision = k->revision;
-            return;
-        }
-    }
-    p->revision = was->revision;
-    p->verdict = IMAGE_DUPLICATE;
-    /* Passed already, and it left no revision. The time tells it from a topic made anew, whose
-       offsets begin again but whose records are younger, by more than the clocks of two producers
-       differ. */
-    if (newest->log == o->log && newest->partition == o->partition && o->offset < newest->offset &&
-        o->record_ms <= newest->record_ms + SKEW_MS)
-        return;
-    if (hash_equal(&was->pixels, &p->pixels) && same_text(was->image.label, p->row.label) &&
-        was->image.height == p->row.height && was->image.width == p->row.width)
-        return;
-    p->verdict = IMAGE_REVISED;
-    p->revision = was->revision + 1;
-}
-
-static void encode_first(const struct image_put *p, const struct origin *o, struct buf *out) {
-    struct row r = {
-        .revision = 1, .origin_count = 1, .origins = {*o}, .image = p->row, .pixels = p->pixels};
-    encode(&r, out);
-}
-
-/* The row after a revision: the origins of before and this one. */
-static void encode_next(const struct row *was, const struct image_put *p, const struct origin *o,
-                        struct buf *out) {
-    struct row r = {.revision = was->revision + 1, .image = p->row, .pixels = p->pixels};
-    uint32_t from = was->origin_count == ORIGINS ? 1 : 0;
-    for (uint32_t i = from; i < was->origin_count; i++)
-        r.origins[r.origin_count++] = was->origins[i];
-    r.origins[r.origin_count] = *o;
-    r.origins[r.origin_count++].revision = r.revision;
-    encode(&r, out);
 }
 
 static void queue_set(struct images *im, struct bytes key, struct bytes row) {
@@ -315,7 +113,7 @@ static enum err_kind put_alone(struct images *im, struct image_put *p, const str
         struct redis_reply reply;
         struct row was;
         struct bytes key = key_of(im, p->row.model, p->name);
-        encode_first(p, o, &im->row);
+        row_first(p, o, &im->row);
         if (redis_do(im->redis, &reply, e, 5,
                      (const struct bytes[]){BYTES("SET"), key, buf_bytes(&im->row), BYTES("NX"),
                                             BYTES("GET")}))
@@ -327,15 +125,14 @@ static enum err_kind put_alone(struct images *im, struct image_put *p, const str
             return redis_next(im->redis, &reply, e);
         }
         if (parse_or_say(im, reply.text, &was, e)) return e->kind;
-        judge(&was, o, p);
+        row_judge(&was, o, p);
         if (p->verdict != IMAGE_REVISED) return ERR_NONE;
-        char *begin = mem_copy(reply.text.data, 12 + 32 * (size_t)was.origin_count);
-        encode_next(&was, p, o, &im->row);
-        enum err_kind kind = redis_script(
-            im->redis, &replace_script, &reply, e, 1, 3,
-            (const struct bytes[]){
-                key, {begin, 12 + 32 * (size_t)was.origin_count}, buf_bytes(&im->row)});
-        free(begin);
+        struct bytes head = row_head(reply.text, &was);
+        head.data = mem_copy(head.data, head.len);
+        row_next(&was, p, o, &im->row);
+        enum err_kind kind = redis_script(im->redis, &replace_script, &reply, e, 1, 3,
+                                          (const struct bytes[]){key, head, buf_bytes(&im->row)});
+        free((void *)head.data);
         if (kind) return kind;
         if (reply.integer == 1) return ERR_NONE;
     }
@@ -366,10 +163,11 @@ static void queue_puts(struct images *im, struct image_put *list, size_t n) {
         bool as_before =
             i && p->from.cluster == p[-1].from.cluster && p->from.topic == p[-1].from.topic;
         p->log = as_before ? p[-1].log : log_of(p);
-        struct origin o = origin_of(p);
+        struct origin o = row_origin(p);
         images_row_name(p->row.source, p->row.id, p->name);
         p->pixels = hash_of(p->row.pixels);
-        encode_first(p, &o, &im->row);
+        p->split = images_split(p->name, p->share);
+        row_first(p, &o, &im->row);
         queue_set(im, key_of(im, p->row.model, p->name), buf_bytes(&im->row));
         queue_index(im, p);
     }
@@ -379,7 +177,7 @@ static enum err_kind read_answers(struct images *im, struct image_put *list, siz
                                   bool *revised, struct err *e) {
     for (size_t i = 0; i < n; i++) {
         struct image_put *p = &list[i];
-        struct origin o = origin_of(p);
+        struct origin o = row_origin(p);
         struct redis_reply reply;
         struct row was;
         if (redis_next(im->redis, &reply, e)) return e->kind;
@@ -389,7 +187,7 @@ static enum err_kind read_answers(struct images *im, struct image_put *list, siz
         } else {
             key_of(im, p->row.model, p->name);
             if (parse_or_say(im, reply.text, &was, e)) return e->kind;
-            judge(&was, &o, p);
+            row_judge(&was, &o, p);
             *revised |= p->verdict == IMAGE_REVISED;
         }
         if (redis_next(im->redis, &reply, e)) return e->kind;
@@ -401,7 +199,7 @@ static enum err_kind read_answers(struct images *im, struct image_put *list, siz
 static enum err_kind put_corrections(struct images *im, struct image_put *list, size_t n,
                                      struct err *e) {
     for (size_t i = 0; i < n; i++) {
-        struct origin o = origin_of(&list[i]);
+        struct origin o = row_origin(&list[i]);
         if (list[i].verdict != IMAGE_STORED && put_alone(im, &list[i], &o, e)) return e->kind;
     }
     return ERR_NONE;
@@ -537,10 +335,9 @@ static enum err_kind find_labelled(struct images *im, struct bytes model, struct
         struct bytes text = reply.items[i].text;
         if (reply.items[i].type == REDIS_NIL) continue;
         if (parse_or_say(im, text, &row, e)) return e->kind;
-        if (!same_text(row.image.label, label)) continue;
+        if (!row_same_text(row.image.label, label)) continue;
         out->names[out->count] = names[i];
-        out->begins[out->count++] =
-            arena_copy(a, (struct bytes){text.data, 12 + 32 * (size_t)row.origin_count});
+        out->begins[out->count++] = arena_copy(a, row_head(text, &row));
     }
     return ERR_NONE;
 }

@@ -47,15 +47,17 @@ struct image_row {
 struct image_put {
     struct image_row row;
     struct coordinates from; /* the record that brought it */
+    double share;            /* 0..1, of new images that are held out */
     /* answers */
     enum image_verdict verdict;
     uint64_t log; /* of cluster and topic */
     char name[ROW_HEX + 1];
     struct hash pixels; /* SHA-256 */
     int64_t revision;
+    enum split split; /* for ever: what it was when it was stored, whatever the share is now */
 };
 
-/* Split of a row: by its name, so it is the same as long as the share is. share in 0..1. */
+/* Split of a new row, by its name. share in 0..1. */
 enum split images_split(const char name[ROW_HEX + 1], double share);
 void images_row_name(struct bytes source, struct bytes id, char name[ROW_HEX + 1]);
 

@@ -55,13 +55,13 @@ static struct manifest store(struct images *im, const struct spec *spec, size_t 
                                             .width = (int)spec->width,
                                             .channels = (int)spec->channels,
                                             .pixels = {x, size}},
-                                    .from = {"c", "t", 0, (int64_t)(from + i), 1}};
+                                    .from = {"c", "t", 0, (int64_t)(from + i), 1},
+                                    .share = spec->eval_share};
     }
     if (images_put(im, put, n, NULL, NULL, &err)) die();
     for (size_t i = 0; i < n; i++)
-        m.images[i] =
-            (struct manifest_image){bytes_of(arena_text(a, bytes_of(put[i].name))), put[i].revision,
-                                    put[i].row.label, images_split(put[i].name, spec->eval_share)};
+        m.images[i] = (struct manifest_image){bytes_of(arena_text(a, bytes_of(put[i].name))),
+                                              put[i].revision, put[i].row.label, put[i].split};
     return m;
 }
 

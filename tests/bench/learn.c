@@ -200,13 +200,13 @@ static struct manifest arrive(struct world *w, const struct sample *list, size_t
                                                           .width = (int)w->spec->width,
                                                           .channels = (int)w->spec->channels,
                                                           .pixels = {x, size}},
-                                                  .from = {"c", "t", 0, offset + (int64_t)i, 1}};
+                                                  .from = {"c", "t", 0, offset + (int64_t)i, 1},
+                                                  .share = w->spec->eval_share};
     }
     if (images_put(w->images, put, m.image_count, NULL, NULL, &w->err)) die(&w->err);
     for (size_t i = 0; i < m.image_count; i++)
         m.images[i] = (struct manifest_image){bytes_of(arena_text(a, bytes_of(put[i].name))),
-                                              put[i].revision, put[i].row.label,
-                                              images_split(put[i].name, w->spec->eval_share)};
+                                              put[i].revision, put[i].row.label, put[i].split};
     m.batch = bytes_of(arena_printf(a, "%064lld", (long long)offset));
     m.offset = offset;
     return m;

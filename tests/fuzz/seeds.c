@@ -105,17 +105,17 @@ static void models(void) {
     net_spec_wide_and_deep(&spec, 2, 2, 1);
     spec.layers[0].units = spec.layers[2].units = 2;
     one_model("joins", &spec, labels);
-    spec = (struct net_spec){
-        4,
-        3,
-        1,
-        6,
-        {{.type = LAYER_CONV, .units = 4, .kernel = 3, .stride = 1, .padding = 1},
-         {.type = LAYER_NORM, .groups = 2},
-         {.type = LAYER_ADD, .from = 1},
-         {.type = LAYER_RELU},
-         {.type = LAYER_MAXPOOL, .kernel = 2},
-         {.type = LAYER_GLOBALPOOL}}};
+    spec =
+        (struct net_spec){4,
+                          3,
+                          1,
+                          6,
+                          {{.type = LAYER_CONV, .units = 4, .kernel = 3, .stride = 1, .padding = 1},
+                           {.type = LAYER_NORM, .groups = 2},
+                           {.type = LAYER_ADD, .from = 1},
+                           {.type = LAYER_RELU},
+                           {.type = LAYER_MAXPOOL, .kernel = 2},
+                           {.type = LAYER_GLOBALPOOL}}};
     one_model("residual", &spec, labels);
 }
 
@@ -252,7 +252,7 @@ static void events(void) {
     buf_free(&b);
 }
 
-/* As lib/learn/images.c writes a row of 2 x 2 grey pixels, with one origin and with two. */
+/* As lib/learn/row.c writes a row of 2 x 2 grey pixels, with one origin, and with two and a split. */
 static void rows(void) {
     for (uint8_t origins = 1; origins <= 2; origins++) {
         struct buf b = {0};
@@ -265,7 +265,8 @@ static void rows(void) {
             buf_add(&b, (const uint8_t[]){0, 0, 0, 0, (uint8_t)(i + 1), 0, 0, 0}, 8);
         }
         buf_add(&b, zeros, 8);
-        buf_add(&b, "\2\0\0\0\2\0\0\0\1\0\0\0", 12);
+        buf_add(&b, "\2\0\0\0\2\0\0\0\1\0\0", 11);
+        buf_add(&b, origins == 1 ? "\0" : "\2", 1);
         buf_add(&b, zeros, 32);
         buf_add(&b,
                 origins == 1 ? "\1\0\1\0\1\0\1\0"

@@ -259,7 +259,7 @@ static void a_label_is_removed_in_pages(void **state) {
     assert_int_equal(labelled("keep"), rows_in_index());
 }
 
-static void splits_are_fair_and_for_ever(void **state) {
+static void splits_are_fair(void **state) {
     (void)state;
     int eval = 0;
     char name[ROW_HEX + 1], id[16];
@@ -282,6 +282,49 @@ static enum err_kind go_on(void *ctx, struct err *e) {
 }
 static const struct alive alive = {go_on, NULL};
 static const struct record judged = {.offset = 7}; /* behind which is pruned */
+
+/* Of an image that is stored with one share and corrected, or replayed, with another. */
+static void a_row_keeps_its_split(void **state) {
+    (void)state;
+    struct image_put first = put_of("a", "1", 1, 10), corrected = put_of("a", "2", 1, 11),
+                     learned = put_of("b", "1", 1, 12), raised = put_of("b", "2", 1, 13);
+    first.share = raised.share = 1;
+    assert_int_equal(images_put(images, &first, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(images_put(images, &corrected, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(corrected.verdict, IMAGE_REVISED);
+    assert_int_equal(corrected.split, SPLIT_EVAL);
+    first.share = 0;
+    assert_int_equal(images_put(images, &first, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(first.verdict, IMAGE_REPLAYED);
+    assert_int_equal(first.split, SPLIT_EVAL);
+
+    assert_int_equal(images_put(images, &learned, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(learned.split, SPLIT_TRAIN);
+    assert_int_equal(images_put(images, &raised, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(raised.verdict, IMAGE_REVISED);
+    assert_int_equal(raised.split, SPLIT_TRAIN);
+}
+
+/* The split's byte is behind one origin, the time and the shape. */
+static void a_row_of_long_ago_goes_by_the_share(void **state) {
+    (void)state;
+    struct image_put first = put_of("a", "1", 1, 10), corrected = put_of("a", "2", 1, 11);
+    struct redis_reply reply;
+    assert_int_equal(images_put(images, &first, 1, NULL, NULL, &err), ERR_NONE);
+    struct bytes key = bytes_of(arena_printf(&arena, "t.image:{m}:%s", first.name));
+    assert_int_equal(
+        redis_do(redis, &reply, &err, 4,
+                 (const struct bytes[]){BYTES("GETRANGE"), key, BYTES("63"), BYTES("63")}),
+        ERR_NONE);
+    assert_int_equal(*(const char *)reply.text.data, 1 + SPLIT_TRAIN);
+    assert_int_equal(redis_do(redis, &reply, &err, 4,
+                              (const struct bytes[]){BYTES("SETRANGE"), key, BYTES("63"), {"", 1}}),
+                     ERR_NONE);
+    corrected.share = 1;
+    assert_int_equal(images_put(images, &corrected, 1, NULL, NULL, &err), ERR_NONE);
+    assert_int_equal(corrected.verdict, IMAGE_REVISED);
+    assert_int_equal(corrected.split, SPLIT_EVAL);
+}
 
 static int mislabel; /* added to the class in the labels of the next batches */
 
@@ -1033,7 +1076,9 @@ int main(void) {
         T(keeps_as_the_spec_says_oldest_out_first),
         T(one_image_is_removed),
         T(a_label_is_removed_in_pages),
-        T(splits_are_fair_and_for_ever),
+        T(splits_are_fair),
+        T(a_row_keeps_its_split),
+        T(a_row_of_long_ago_goes_by_the_share),
         T(learns_grows_and_goes_on),
         T(the_same_batches_give_the_same_bits),
         T(tiny_data_is_no_trouble),
