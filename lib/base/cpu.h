@@ -1,8 +1,10 @@
 /*
- * cpu: what the processor's vector units can do.
+ * cpu: what the processor's vector units can do, and how they take denormals.
  */
 #ifndef DARKROOM_BASE_CPU_H
 #define DARKROOM_BASE_CPU_H
+
+#include <stdint.h>
 
 /* What a sanitizer cannot live with: the thread sanitizer with functions that are chosen when the
    program is loaded; the address sanitizer of gcc before 14 with wide vectors, which it stores to
@@ -23,5 +25,10 @@ enum cpu_vectors {
 
 enum cpu_vectors cpu_vectors(void);
 const char *cpu_vectors_name(enum cpu_vectors v); /* "plain" */
+
+/* From here on denormals count as 0 on this thread (FTZ and DAZ), until cpu_denormals_restore with what
+   this answers: arithmetic on them is many times slower, and no result of ours needs them. */
+uint64_t cpu_denormals_flush(void);
+void cpu_denormals_restore(uint64_t mode);
 
 #endif

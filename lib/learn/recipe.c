@@ -17,7 +17,7 @@
 #endif
 
 /* Raised by every change of lib/learn/study.c or lib/nn that gives other bits. */
-enum { ARITHMETIC = 4 };
+enum { ARITHMETIC = 5 };
 
 void recipe_machine(char text[200]) {
     char libc[40] = "";

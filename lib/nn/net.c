@@ -2,6 +2,7 @@
 #include "lib/nn/net.h"
 
 #include "lib/base/bytes.h"
+#include "lib/base/cpu.h"
 #include "lib/base/random.h"
 #include "lib/nn/layers.h"
 #include "lib/nn/matmul.h"
@@ -213,6 +214,7 @@ void net_forward(struct net_run *run, const float *params, const uint8_t *x, int
     const struct net *net = run->net;
     const struct net_spec *spec = &net->spec;
     size_t size = net_image_size(net);
+    uint64_t mode = cpu_denormals_flush();
     if (!params) params = net->params;
     for (int at = 0; at < n; at += run->block) {
         int k = n - at < run->block ? n - at : run->block;
@@ -220,15 +222,18 @@ void net_forward(struct net_run *run, const float *params, const uint8_t *x, int
                         (size_t)k * spec->height * spec->width, run->slots[0]);
         run_block(run, params, run->slots[0], k, prob + (size_t)at * net->classes);
     }
+    cpu_denormals_restore(mode);
 }
 
 void net_forward_floats(struct net_run *run, const float *params, const float *x, int n,
                         float *prob) {
     const struct net *net = run->net;
     size_t size = net_image_size(net);
+    uint64_t mode = cpu_denormals_flush();
     if (!params) params = net->params;
     for (int at = 0; at < n; at += run->block) {
         int k = n - at < run->block ? n - at : run->block;
         run_block(run, params, x + at * size, k, prob + (size_t)at * net->classes);
     }
+    cpu_denormals_restore(mode);
 }

@@ -14,6 +14,7 @@
 #include "lib/nn/trainer.h"
 
 #include "lib/base/bytes.h"
+#include "lib/base/cpu.h"
 #include "lib/nn/crew.h"
 #include "lib/nn/layers.h"
 #include "lib/nn/optimizer.h"
@@ -174,11 +175,14 @@ static void params_part(struct hand *h) {
     }
 }
 
+/* The momentum of a unit that answers nothing any more decays to denormals and stays there. */
 static void step(void *ctx, int number) {
     struct trainer *t = ctx;
+    uint64_t mode = cpu_denormals_flush();
     images_part(&t->hands[number]);
     crew_meet(t->crew);
     params_part(&t->hands[number]);
+    cpu_denormals_restore(mode);
 }
 
 static float run(struct trainer *t, const uint8_t *x, const int *label, int n, bool go) {

@@ -8,6 +8,7 @@
 #include "lib/nn/net.h"
 #include "lib/nn/trainer.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -587,6 +588,34 @@ static void test_resume(void **state) {
     free(x);
 }
 
+/* Without light the first layer's weights have no gradient: what momentum they had decays, and may not
+   stay a denormal for ever, which is slow. The caller's own arithmetic keeps its denormals. */
+static void test_denormals(void **state) {
+    struct err e = {0};
+    struct net_spec spec;
+    int label[8], zero = 0;
+    net_spec_mlp(&spec, 6, 6, 1);
+    struct net *net = make_net(&spec, 3);
+    uint8_t *x = make_images(net, 8, label);
+    size_t count = net_param_count(net);
+    memset(x, 0, 8 * net_image_size(net));
+    net_norm(net)->mean[0] = 0;
+    struct train_conf conf = {.rate = 1e-3f, .momentum = 0.9f, .batch = 8, .threads = 2};
+    struct trainer *t = trainer_make(net, &conf, &e);
+    for (size_t i = 0; i < count; i++) trainer_momentum(t)[i] = 1;
+    for (int i = 0; i < 1000; i++) trainer_step(t, x, label, 8);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_not_equal(fpclassify(trainer_momentum(t)[i]), FP_SUBNORMAL);
+        zero += trainer_momentum(t)[i] == 0;
+    }
+    assert_true(zero >= 36); /* of one unit at the least */
+    volatile float least = FLT_MIN;
+    assert_true(least / 4 > 0);
+    trainer_free(t);
+    net_free(net);
+    free(x);
+}
+
 /* Which half of the image is bright. A net that ends in the mean over all places has to learn where
    they are first. */
 static void test_learns(void **state) {
@@ -731,12 +760,19 @@ static void test_answers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward), cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_huge_logits),
-        cmocka_unit_test(test_offset),  cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_resume),  cmocka_unit_test(test_learns),
-        cmocka_unit_test(test_grow),    cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_answers), cmocka_unit_test(test_more_threads_than_inputs),
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_huge_logits),
+        cmocka_unit_test(test_offset),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_denormals),
+        cmocka_unit_test(test_grow),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_more_threads_than_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
