@@ -1,10 +1,6 @@
 /* cpu: asks the compiler, which asks the processor and the kernel. */
 #include "lib/base/cpu.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 enum cpu_vectors cpu_vectors(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -24,13 +20,13 @@ const char *cpu_vectors_name(enum cpu_vectors v) {
 enum { FTZ = 0x8000, DAZ = 0x40 }; /* of MXCSR */
 
 uint64_t cpu_denormals_flush(void) {
-    unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | FTZ | DAZ);
+    unsigned mode = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(mode | FTZ | DAZ);
     return mode;
 }
 
 void cpu_denormals_restore(uint64_t mode) {
-    _mm_setcsr((unsigned)mode);
+    __builtin_ia32_ldmxcsr((unsigned)mode);
 }
 #elif defined(__aarch64__)
 enum { FZ = 1 << 24 }; /* of FPCR */

@@ -48,7 +48,7 @@ static void show(const char *model, long long version, const struct verification
     char count[32];
     switch (v->verdict) {
     case VERDICT_SAME:
-        printf("version %lld of %s is the same bit for bit: %s numbers (weights, momentum, average) after %lld steps, %.1f s\n",
+        printf("version %lld of %s is the same bit for bit: %s numbers (weights, moments, average) after %lld steps, %.1f s\n",
                version, model, show_count((int64_t)v->floats, count), (long long)v->steps, seconds);
         break;
     case VERDICT_DIFFERS:
@@ -130,7 +130,7 @@ const struct command command_models_verify = {
     .name = "models verify", .operands = "MODEL [VERSION]", .what = "makes a version again, and compares it bit for bit",
     .needs = NEEDS_REDIS | NEEDS_LEARNING,
     .help = "Trains the version (the newest, when none is named) once more from its parent, on its batches, with its seed,\n"
-            "spec and number of threads, and compares weights, momentum and average. The exit code is 0 when they are the\n"
+            "spec and number of threads, and compares weights, the optimizer's moments and average. The exit code is 0 when they are the\n"
             "same. Made by another version of Darkroom, or on another kind of processor, it cannot be compared, and says so;\n"
             "where images are gone or corrected since, it names them. Nothing is changed.\n\n"
             "  darkroom models verify default 12\n"

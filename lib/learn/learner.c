@@ -198,9 +198,11 @@ static enum err_kind next_version(struct learner *l, struct pupil *p, const stru
     if (rows_unpack(&p->rows, rows_pack(&f->train, 0, f->train.count), e) ||
         pupil_save(p, l->registry, &f->lineage, a, out, e))
         goto done;
-    const struct bytes beside[] = {bytes_of(f->lineage.weights), bytes_of(f->lineage.momentum),
-                                   out->report};
-    if (registry_publish(l->registry, out, beside, out->report.data ? 3 : 2, e)) goto done;
+    struct bytes beside[4] = {bytes_of(f->lineage.weights), bytes_of(f->lineage.momentum)};
+    size_t n = 2;
+    if (*f->lineage.second) beside[n++] = bytes_of(f->lineage.second);
+    if (out->report.data) beside[n++] = out->report;
+    if (registry_publish(l->registry, out, beside, n, e)) goto done;
     pupil_published(p, out);
 done:
     free(c.gone);

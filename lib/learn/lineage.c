@@ -33,7 +33,9 @@ void lineage_encode(const struct lineage *l, struct bytes model, int64_t version
     json_put_text(&w, "before", bytes_of(l->before));
     json_put_text(&w, "weights", bytes_of(l->weights));
     json_put_text(&w, "momentum", bytes_of(l->momentum));
+    json_put_text(&w, "second", bytes_of(l->second));
     json_put_int(&w, "steps", l->steps);
+    json_put_int(&w, "moved", l->moved);
     json_put_int(&w, "averaged", l->averaged);
     json_put_text(&w, "evaluation", bytes_of(l->evaluation));
     json_put_text(&w, "all", bytes_of(l->all));
@@ -107,13 +109,16 @@ static enum err_kind read_counts(const struct json *counts, struct lineage *l, s
 static enum err_kind read_all(const struct json *o, struct lineage *l, struct err *e) {
     if (read_counts(json_member(o, "counts"), l, e)) return e->kind;
     if (get_link(o, "before", true, l->before, e) || get_link(o, "all", true, l->all, e) ||
-        get_link(o, "recipe", false, l->recipe, e) || get_link(o, "gone", false, l->gone, e))
+        get_link(o, "second", false, l->second, e) || get_link(o, "recipe", false, l->recipe, e) ||
+        get_link(o, "gone", false, l->gone, e))
         return e->kind;
     if (get_name(o, "weights", l->weights, e) || get_name(o, "momentum", l->momentum, e) ||
         get_name(o, "evaluation", l->evaluation, e) || get_count(o, "steps", true, &l->steps, e))
         return e->kind;
-    l->averaged = l->steps; /* in versions of long ago */
-    if (get_count(o, "averaged", false, &l->averaged, e)) return e->kind;
+    l->moved = l->averaged = l->steps; /* in versions of long ago */
+    if (get_count(o, "moved", false, &l->moved, e) ||
+        get_count(o, "averaged", false, &l->averaged, e))
+        return e->kind;
     const struct json *batches = json_member(o, "batches");
     if (!json_is_array(batches))
         return err_bad(e, REASON_BAD_MODEL_FILE, "batches must be an array");

@@ -5,7 +5,9 @@
  *     { "schema": 1, "model", "version", "parent",
  *       "before":              artifact: the parent's lineage; "" for the first version
  *       "weights", "momentum": artifacts: the state that training goes on from
- *       "steps", "averaged":   of the optimizer; of them in the average
+ *       "second":              artifact: of adamw's state its second moment; "" with sgd
+ *       "steps", "moved":      since the net was new; of them those of this optimizer (absent: all)
+ *       "averaged":            of the steps in the average
  *       "evaluation":          artifact: the rows that are held out, never trained on
  *       "all":                 artifact: every training row up to here, in some versions; else ""
  *       "recipe":              artifact: lib/learn/recipe; "" in versions of long ago, as "gone" is
@@ -34,9 +36,9 @@ struct lineage_batch {
 
 /* {0} is empty; owned. */
 struct lineage {
-    char before[HASH_HEX + 1], weights[HASH_HEX + 1], momentum[HASH_HEX + 1],
+    char before[HASH_HEX + 1], weights[HASH_HEX + 1], momentum[HASH_HEX + 1], second[HASH_HEX + 1],
         evaluation[HASH_HEX + 1], all[HASH_HEX + 1], recipe[HASH_HEX + 1], gone[HASH_HEX + 1];
-    int64_t steps, averaged;
+    int64_t steps, moved, averaged;
     struct lineage_batch *batches;
     size_t batch_count;
     int64_t *counts; /* in the order of the model's labels */

@@ -21,6 +21,7 @@ void pupil_clear(struct pupil *p) {
     rows_free(&p->rows);
     rows_free(&p->held);
     free(p->momentum);
+    free(p->second);
     free(p->average);
     free(p->counts);
     free(p->fresh);
@@ -88,6 +89,7 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
         artifact_rows(g, bytes_of(l.evaluation), &p->held, e) ||
         load_params(g, head->artifact, &p->average, e) ||
         load_params(g, bytes_of(l.momentum), &p->momentum, e) ||
+        (*l.second && load_params(g, bytes_of(l.second), &p->second, e)) ||
         artifact_model(g, bytes_of(l.weights), &p->model, e)) {
         pupil_clear(p);
         if (e->kind == ERR_BAD) {
@@ -102,6 +104,7 @@ enum err_kind pupil_load(struct pupil *p, struct registry *g, const struct train
         p->fresh = mem_zeroed(labels, sizeof *p->fresh);
         for (size_t i = 0; i < labels && i < l.count_count; i++) p->counts[i] = l.counts[i];
         p->steps = l.steps;
+        p->moved = l.moved;
         p->averaged = l.averaged;
         p->version = head->version;
     }
@@ -126,9 +129,10 @@ int pupil_meet_label(struct pupil *p, struct bytes label) {
 static enum err_kind begin_anew(struct pupil *p, const struct net_spec *wanted, struct err *e) {
     net_free(p->model.net);
     free(p->momentum);
+    free(p->second);
     free(p->average);
-    p->momentum = p->average = NULL;
-    p->steps = p->averaged = 0;
+    p->momentum = p->second = p->average = NULL;
+    p->steps = p->moved = p->averaged = 0;
     p->model.net = net_make(wanted, p->model.label_count, 1, e);
     return p->model.net ? ERR_NONE : e->kind;
 }
@@ -143,6 +147,11 @@ enum err_kind pupil_grow(struct pupil *p, const struct net_spec *wanted, bool *a
     if (net_grow(p->model.net, p->model.label_count, (uint64_t)p->version + 1, e)) return e->kind;
     float *momentum = net_grow_array(p->model.net, before, p->momentum, NULL);
     float *average = net_grow_array(p->model.net, before, p->average, net_params(p->model.net));
+    if (p->second) {
+        float *second = net_grow_array(p->model.net, before, p->second, NULL);
+        free(p->second);
+        p->second = second;
+    }
     free(p->momentum);
     free(p->average);
     p->momentum = momentum;
@@ -154,10 +163,15 @@ struct trainer *pupil_trainer(struct pupil *p, const struct train_conf *conf, st
     struct trainer *t = trainer_make(p->model.net, conf, e);
     if (!t || !p->momentum) return t;
     size_t size = net_param_count(p->model.net) * sizeof(float);
-    memcpy(trainer_momentum(t), p->momentum, size);
     memcpy(trainer_average(t), p->average, size);
-    trainer_set_steps(t, (uint64_t)p->steps);
     trainer_set_averaged(t, (uint64_t)p->averaged);
+    if (!p->second != !trainer_second(t)) { /* another optimizer's state is of no use */
+        p->moved = 0;
+        return t;
+    }
+    memcpy(trainer_momentum(t), p->momentum, size);
+    if (p->second) memcpy(trainer_second(t), p->second, size);
+    trainer_set_steps(t, (uint64_t)p->moved);
     return t;
 }
 
@@ -175,7 +189,8 @@ static bool all_finite(const float *x, size_t n) {
 void pupil_learned(struct pupil *p, struct trainer *t, const float *start) {
     size_t n = net_param_count(p->model.net), size = n * sizeof(float);
     if (!all_finite(net_params(p->model.net), n) || !all_finite(trainer_average(t), n) ||
-        !all_finite(trainer_momentum(t), n)) {
+        !all_finite(trainer_momentum(t), n) ||
+        (trainer_second(t) && !all_finite(trainer_second(t), n))) {
         /* Such a version would serve nobody, and nothing would ever grow from it. */
         log_error("model %s: training of version %lld diverged; it keeps the weights of before (is "
                   "train.rate too high?)",
@@ -183,10 +198,15 @@ void pupil_learned(struct pupil *p, struct trainer *t, const float *start) {
         memcpy(net_params(p->model.net), start, size);
         memcpy(trainer_average(t), p->average ? p->average : start, size);
         memset(trainer_momentum(t), 0, size);
+        if (trainer_second(t)) memset(trainer_second(t), 0, size);
     }
     p->momentum = memcpy(mem_resize(p->momentum, size), trainer_momentum(t), size);
     p->average = memcpy(mem_resize(p->average, size), trainer_average(t), size);
-    p->steps = (int64_t)trainer_steps(t);
+    free(p->second);
+    p->second = NULL;
+    if (trainer_second(t)) p->second = memcpy(mem_alloc(size), trainer_second(t), size);
+    p->steps += (int64_t)trainer_steps(t) - p->moved;
+    p->moved = (int64_t)trainer_steps(t);
     p->averaged = (int64_t)trainer_averaged(t);
 }
 
@@ -215,6 +235,7 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
     if (save_params(p, g, "average", p->average, artifact, e) ||
         save_params(p, g, "weights", NULL, l->weights, e) ||
         save_params(p, g, "momentum", p->momentum, l->momentum, e) ||
+        (p->second && save_params(p, g, "second moment", p->second, l->second, e)) ||
         registry_put_artifact(g, rows_pack(&p->held, 0, p->held.count), l->evaluation, e))
         return e->kind;
     if (out->version % ALL_EVERY == 0 &&
@@ -222,6 +243,7 @@ enum err_kind pupil_save(struct pupil *p, struct registry *g, struct lineage *l,
         return e->kind;
     memcpy(l->before, p->lineage, sizeof l->before);
     l->steps = p->steps;
+    l->moved = p->moved;
     l->averaged = p->averaged;
     for (int i = 0; i < p->model.label_count; i++) lineage_add_count(l, p->counts[i] + p->fresh[i]);
     lineage_encode(l, bytes_of(p->name), out->version, out->parent, &text);

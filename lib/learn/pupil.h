@@ -18,7 +18,8 @@ struct pupil {
     int64_t seen; /* the last version that this process knows of */
     int64_t version;
     char lineage[HASH_HEX + 1]; /* artifact of this version; "" at version 0 */
-    int64_t steps;              /* of the optimizer since the net was new */
+    int64_t steps;              /* since the net was new */
+    int64_t moved;              /* of them those of this optimizer */
     int64_t averaged;           /* of them in the average, which begins anew with a new label */
     struct rows rows;           /* for training, in the order of their batches */
     struct rows held;           /* for evaluation */
@@ -27,6 +28,7 @@ struct pupil {
                                 this version, and since */
     struct model model; /* net NULL: nothing yet */
     float *momentum, *average; /* (param_count); NULL: nothing yet */
+    float *second;             /* (param_count), with adamw; NULL with sgd */
 };
 
 void pupil_clear(struct pupil *p); /* keeps the name, and what was seen */

@@ -2,6 +2,7 @@
 #include "lib/learn/spec.h"
 
 #include "lib/base/json.h"
+#include "lib/nn/trainer.h"
 #include "proto/event.h"
 
 #include <errno.h>
@@ -23,8 +24,9 @@ const struct setting spec_settings[] = {
     {"train.passes", SETTING_REAL, AT(passes), "8.5", "presentations for every new image, those of older images included", NULL, 0.01, 1000, 0},
     {"train.corrected", SETTING_REAL, AT(corrected), "4", "new images that a corrected one is worth: what was learned wrong takes longer to unlearn", NULL, 1, 1000, 0},
     {"train.minibatch", SETTING_INT, AT(minibatch), "128", "images in a step", NULL, 1, 4096, 0},
-    {"train.rate", SETTING_REAL, AT(rate), "0.05", "learning rate", NULL, 1e-6, 10, 0},
-    {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum", NULL, 0, 0.999, 0},
+    {"train.optimizer", SETTING_CHOICE, AT(optimizer), "sgd", "what moves the weights; adamw is Adam with decoupled weight decay", "sgd|adamw", 0, 0, 0},
+    {"train.rate", SETTING_REAL, AT(rate), "0", "learning rate; 0: 0.05 for sgd, 0.002 for adamw", NULL, 0, 10, 0},
+    {"train.momentum", SETTING_REAL, AT(momentum), "0.9", "momentum; of adamw the first moment's decay", NULL, 0, 0.999, 0},
     {"train.decay", SETTING_REAL, AT(decay), "0.0001", "weight decay", NULL, 0, 1, 0},
     {"train.smoothing", SETTING_REAL, AT(smoothing), "0.05", "label smoothing", NULL, 0, 0.5, 0},
     {"train.average", SETTING_REAL, AT(average), "0.9985", "decay of the exponential average of the weights, a step", NULL, 0, 0.99999, 0},
@@ -58,6 +60,10 @@ enum err_kind spec_net(const struct spec *s, struct net_spec *out, struct err *e
     if (layers) (void)!net_spec_from_json(layers, height, width, channels, out, e);
     json_free(layers);
     return e->kind;
+}
+
+double spec_rate(const struct spec *s) {
+    return s->rate > 0 ? s->rate : s->optimizer == OPTIMIZER_ADAM ? 0.002 : 0.05;
 }
 
 struct augment spec_augment(const struct spec *s) {

@@ -30,7 +30,9 @@ struct spec {
     double passes; /* presentations for every new image, on average, those of older ones included */
     double corrected; /* new images that a corrected one is worth */
     int64_t minibatch;
-    double rate, momentum, decay, smoothing;
+    int optimizer; /* enum optimizer of lib/nn/trainer.h */
+    double rate;   /* 0: what suits the optimizer, see spec_rate */
+    double momentum, decay, smoothing;
     double average; /* of the weights, per step: what is published */
     double fresh;   /* share of a minibatch that is new; the rest is drawn from all before */
     double balance; /* 1: labels count as often as they come; 0: all alike */
@@ -59,6 +61,7 @@ const struct spec *specs_of(const struct specs *s, struct bytes model);
 /* The network that it wants. ERR_BAD (bad-shape) says which layer and field is wrong. */
 enum err_kind spec_net(const struct spec *s, struct net_spec *out, struct err *e) MUST_CHECK;
 struct augment spec_augment(const struct spec *s);
+double spec_rate(const struct spec *s);
 size_t specs_largest(const struct specs *s); /* bytes of the largest input tensor of any model */
 extern const struct setting spec_settings[]; /* of one model; ends with {0} */
 

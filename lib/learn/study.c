@@ -13,9 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const float SECOND = 0.999f; /* decay of adamw's second moment */
 enum {
     MIN_STEPS = 16, /* of a version: a handful of images is seen often enough to matter */
-    WARM_UP = 100   /* steps of a new net, in which the rate rises: the first ones are steep */
+    WARM_UP = 100   /* steps of a new net or optimizer, in which the rate rises: they are steep */
 };
 
 /* ---- changed on the way ---- */
@@ -95,7 +96,7 @@ static enum err_kind step_through(struct course *c, struct trainer *t, struct ch
     for (int at = 0; at < pg->count; at += batch) {
         int n = pg->count - at < batch ? pg->count - at : batch;
         double warm = (double)(trainer_steps(t) + 1) / WARM_UP;
-        trainer_set_rate(t, (float)(c->spec->rate * (warm < 1 ? warm : 1)));
+        trainer_set_rate(t, (float)(spec_rate(c->spec) * (warm < 1 ? warm : 1)));
         c->loss += (double)trainer_step(t, change(changes, t, pg, at), pg->label + at, n);
         c->steps++;
         c->presentations += n;
@@ -150,8 +151,10 @@ static void set_offset(struct trainer *t, const struct pupil *p, double balance,
 
 enum err_kind study(struct course *c, struct pupil *p, const struct alive *alive, struct err *e) {
     const struct spec *spec = c->spec;
-    struct train_conf conf = {.rate = (float)spec->rate,
+    struct train_conf conf = {.optimizer = (enum optimizer)spec->optimizer,
+                              .rate = (float)spec_rate(spec),
                               .momentum = (float)spec->momentum,
+                              .second = SECOND,
                               .weight_decay = (float)spec->decay,
                               .label_smoothing = (float)spec->smoothing,
                               .average = (float)spec->average,

@@ -16,7 +16,7 @@ struct kept {
     struct trained message;
     struct lineage lineage;
     struct recipe recipe;
-    struct model average, weights, momentum;
+    struct model average, weights, momentum, second;
     struct rows fresh; /* its new rows */
     size_t corrected;  /* of those */
 };
@@ -49,8 +49,9 @@ static enum err_kind load_kept(struct registry *g, struct kept *k, struct err *e
 /* Whether a version's weights and training state are there. */
 static enum err_kind is_kept(struct registry *g, const struct trained *m, const struct lineage *l,
                              bool *there, struct err *e) {
-    const struct bytes names[] = {m->artifact, bytes_of(l->weights), bytes_of(l->momentum)};
-    return registry_has(g, names, sizeof names / sizeof *names, there, e);
+    const struct bytes names[] = {m->artifact, bytes_of(l->weights), bytes_of(l->momentum),
+                                  bytes_of(l->second)};
+    return registry_has(g, names, *l->second ? 4 : 3, there, e);
 }
 
 /* What the version came to, and the state that its training went on from. *there: both are kept. */
@@ -68,8 +69,9 @@ static enum err_kind load_states(struct registry *g, struct kept *k, struct pupi
     lineage_free(&of_parent);
     if (e->kind || !*there) return e->kind;
     if (!artifact_model(g, k->message.artifact, &k->average, e) &&
-        !artifact_model(g, bytes_of(k->lineage.weights), &k->weights, e))
-        (void)!artifact_model(g, bytes_of(k->lineage.momentum), &k->momentum, e);
+        !artifact_model(g, bytes_of(k->lineage.weights), &k->weights, e) &&
+        !artifact_model(g, bytes_of(k->lineage.momentum), &k->momentum, e) && *k->lineage.second)
+        (void)!artifact_model(g, bytes_of(k->lineage.second), &k->second, e);
     return e->kind;
 }
 
@@ -231,6 +233,7 @@ static enum err_kind repeat(struct registry *g, struct images *im, struct kept *
         out->presentations = c.presentations;
         compare(p->model.net, net_params(p->model.net), &k->weights, out);
         compare(p->model.net, p->momentum, &k->momentum, out);
+        if (p->second && k->second.net) compare(p->model.net, p->second, &k->second, out);
         compare(p->model.net, p->average, &k->average, out);
         out->verdict = out->different ? VERDICT_DIFFERS : VERDICT_SAME;
     }
@@ -282,5 +285,6 @@ done:
     model_free(&k.average);
     model_free(&k.weights);
     model_free(&k.momentum);
+    model_free(&k.second);
     return e->kind;
 }

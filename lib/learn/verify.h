@@ -1,6 +1,6 @@
 /*
  * verify: makes a version again, from its parent and its batches, and compares every bit of what
- * training leaves: weights, momentum, and the average that answers.
+ * training leaves: weights, the optimizer's moments, and the average that answers.
  */
 #ifndef DARKROOM_LEARN_VERIFY_H
 #define DARKROOM_LEARN_VERIFY_H

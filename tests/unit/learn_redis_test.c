@@ -10,6 +10,7 @@
 #include "lib/learn/report.h"
 #include "lib/learn/served.h"
 #include "lib/learn/verify.h"
+#include "lib/nn/trainer.h"
 #include "tests/unit/redis_server.h"
 
 #include <math.h>
@@ -507,6 +508,34 @@ static void every_version_can_be_made_again(void **state) {
     assert_in_range(v.gone, 20, 40);
     assert_int_equal(v.name_count, VERIFY_NAMES);
     assert_int_equal(v.names[0].is, 0);
+}
+
+/* From sgd to adamw, a new label with it, a new process, and back: no net begins anew, each version
+   keeps the state of its optimizer, and is made again to the bit. */
+static void another_optimizer_goes_on(void **state) {
+    (void)state;
+    static const bool adamw[] = {false, true, true, true, false};
+    static const int classes[] = {3, 3, 5, 5, 5};
+    struct spec spec = small_spec();
+    int64_t steps = 0, moved = 0;
+    for (int i = 0; i < 5; i++) {
+        struct learner *l = learner_open(registry, images, 2);
+        struct manifest m = batch_of(300 * i, 300, classes[i], true);
+        struct lineage lineage = {0};
+        spec.optimizer = adamw[i] ? OPTIMIZER_ADAM : OPTIMIZER_SGD;
+        struct trained t = learn(l, &spec, &m, 1);
+        assert_true(t.evaluation.accuracy > 0.95);
+        assert_int_equal(artifact_lineage(registry, t.lineage, &lineage, &err), ERR_NONE);
+        assert_int_equal(*lineage.second != 0, adamw[i]);
+        bool changed = i && adamw[i] != adamw[i - 1];
+        assert_int_equal(lineage.moved, lineage.steps - steps + (changed ? 0 : moved));
+        assert_true(lineage.steps > steps);
+        steps = lineage.steps;
+        moved = lineage.moved;
+        lineage_free(&lineage);
+        learner_close(l);
+        assert_int_equal(verify(t.version).verdict, VERDICT_SAME);
+    }
 }
 
 static void what_was_corrected_since_is_named(void **state) {
@@ -1085,6 +1114,7 @@ int main(void) {
         T(gone_and_corrected_rows_are_left_out),
         T(every_version_can_be_made_again),
         T(one_label_is_waited_with),
+        T(another_optimizer_goes_on),
         T(what_was_corrected_since_is_named),
         T(a_correction_is_worth_more),
         T(what_was_not_made_so_differs),

@@ -309,6 +309,7 @@ static void judge_lineage(const struct world_view *v, struct report *r, const st
         artifact(v, r, m->artifact, "the newest version");
         artifact(v, r, bytes_of(l.weights), "the state of the newest version");
         artifact(v, r, bytes_of(l.momentum), "the momentum of the newest version");
+        if (*l.second) artifact(v, r, bytes_of(l.second), "its second moment");
     }
     *before = m->lineage;
     lineage_free(&l);
