@@ -8,9 +8,7 @@
 #include "lib/export/model.h"
 #include "proto/event.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char FORMATS[] = "safetensors|onnx|json";
@@ -38,21 +36,6 @@ static enum format format_of(const struct options *o, const char *file) {
     return f;
 }
 
-/* MODEL, MODEL@7 or MODEL@v7; *version 0 is the one in service. */
-static bool split(const char *word, struct bytes *model, int64_t *version) {
-    const char *at = strchr(word, '@');
-    char *end;
-    *model = at ? (struct bytes){word, (size_t)(at - word)} : bytes_of(word);
-    *version = 0;
-    if (!event_model_is_valid(*model)) return false;
-    if (!at) return true;
-    at += at[1] == 'v' ? 2 : 1;
-    if (*at < '0' || *at > '9') return false;
-    errno = 0;
-    *version = strtoll(at, &end, 10);
-    return !errno && !*end && *version >= 1;
-}
-
 static enum err_kind find_served(const struct client *c, struct bytes model, struct arena *a,
                                  struct export_name *out, struct err *e) {
     struct deployed *list = NULL;
@@ -65,8 +48,8 @@ static enum err_kind find_served(const struct client *c, struct bytes model, str
             return ERR_NONE;
         }
     return err_fatal(e,
-                     "no version of the model %.*s is in service; MODEL@VERSION exports another "
-                     "one, `darkroom models list` has them",
+                     "no version of the model %.*s is in service; name another one behind it, "
+                     "`darkroom models list` has them",
                      (int)model.len, (const char *)model.data);
 }
 
@@ -97,24 +80,25 @@ static enum err_kind put(const char *file, struct bytes data, struct err *e) {
 }
 
 static int run(struct client *c, const void *options, char **operands, int n) {
-    enum format format = format_of(options, operands[1]);
+    const char *path = operands[n - 1];
+    enum format format = format_of(options, path);
     struct err e = {0};
-    struct bytes model;
-    int64_t version;
+    struct bytes model = bytes_of(operands[0]);
+    int64_t version = 0; /* the one in service */
     struct export_name name;
     struct shelf s = {0};
     struct buf file = {0}, out = {0};
-    if (!split(operands[0], &model, &version))
-        return client_usage(c, "\"%s\" must be the name of a model, or MODEL@VERSION", operands[0]);
+    if (!event_model_is_valid(model))
+        return client_usage(c, "\"%s\" cannot be the name of a model", operands[0]);
+    if (n > 2 && client_version(c, operands[1], &version)) return CLIENT_USAGE;
     if (format == FORMAT_COUNT)
-        return client_usage(c, "say with --format what %s shall be: one of %s", operands[1],
-                            FORMATS);
+        return client_usage(c, "say with --format what %s shall be: one of %s", path, FORMATS);
     if (!shelf_open(c, 3 * SHELF_WAIT_MS, &s, &e) &&
         !find(c, s.registry, model, version, &s.arena, &name, &e) &&
         !registry_get_artifact(s.registry, name.artifact, &file, &e) &&
         !convert(format, buf_bytes(&file), &name, &out, &e) &&
-        !put(operands[1], buf_bytes(&out), &e) && strcmp(operands[1], "-") != 0)
-        client_say(c, "%s: version %lld of %.*s, %zu bytes", operands[1], (long long)name.version,
+        !put(path, buf_bytes(&out), &e) && strcmp(path, "-") != 0)
+        client_say(c, "%s: version %lld of %.*s, %zu bytes", path, (long long)name.version,
                    (int)model.len, (const char *)model.data, out.len);
     shelf_close(&s);
     buf_free(&file);
@@ -124,7 +108,7 @@ static int run(struct client *c, const void *options, char **operands, int n) {
 
 const struct command command_models_export = {
     .name = "models export",
-    .operands = "MODEL[@VERSION] FILE",
+    .operands = "MODEL [VERSION] FILE",
     .what = "a version as safetensors, ONNX or JSON",
     .needs = NEEDS_KAFKA | NEEDS_REDIS,
     .help = "Writes the weights of a version, of the one in service when none is named, with "
@@ -140,9 +124,9 @@ const struct command command_models_export = {
             "darkroom. before its name\n"
             "  json         labels, layers, normalisation, and the tensors as arrays of numbers\n\n"
             "  darkroom models export default model.onnx\n"
-            "  darkroom models export default@12 - --format json | jq '.labels'",
+            "  darkroom models export default 12 - --format json | jq '.labels'",
     .least = 2,
-    .most = 2,
+    .most = 3,
     .settings = settings,
     .options_size = sizeof(struct options),
     .run = run};

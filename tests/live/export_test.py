@@ -256,8 +256,9 @@ class Versions(live.LiveTest):
         self.assertEqual([], list(folder.rglob(".*")), "half a file is left")
 
     def export(self, model, name, *words):
+        """Of the model, by its name, or that and a version's number."""
         path = self.scratch / name
-        self.fleet.command("models", "export", model, str(path), *words)
+        self.fleet.command("models", "export", *model.split(), str(path), *words)
         return path
 
     def test_export_answers_as_predict(self):
@@ -281,21 +282,22 @@ class Versions(live.LiveTest):
         self.assertLess(largest, LIMIT)
 
     def test_export_forms(self):
-        raw = self.export("dots@v1", "dots.safetensors")
+        raw = self.export("dots v1", "dots.safetensors")
         version = self.versions("dots")[1]
         self.assertEqual(self.fleet.redis.get(f"{self.fleet.prefix}artifact:{version['artifact']}"), raw.read_bytes())
-        said = json.loads(self.fleet.command("models", "export", "dots@1", "-", "--format", "json").stdout)
+        said = json.loads(self.fleet.command("models", "export", "dots", "1", "-", "--format", "json").stdout)
         self.assertEqual((version["artifact"], 1, "dots"), (said["artifact"], said["version"], said["model"]))
         self.assertEqual(set(safetensors.numpy.load_file(raw)), set(said["tensors"]))
         graph = onnx.load(self.export("dots", "dots.bin", "--format", "onnx")).graph
         self.assertEqual([0, 28, 20, 3], [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim])
 
     def test_export_refuses(self):
-        for words, code, said in ((("default@1", "x.onnx"), 1, "is not in Redis"),  # pruned
-                                  (("default@999", "x.onnx"), 1, "has no version 999"),
+        for words, code, said in ((("default", "1", "x.onnx"), 1, "is not in Redis"),  # pruned
+                                  (("default", "999", "x.onnx"), 1, "has no version 999"),
                                   (("nothing", "x.onnx"), 1, "in service"),
                                   (("default", "x.txt"), 2, "--format"),
-                                  (("default@x", "x.onnx"), 2, "MODEL@VERSION"),
+                                  (("default", "x", "x.onnx"), 2, "number of a version"),
+                                  (("de@fault", "x.onnx"), 2, "name of a model"),
                                   (("default", "/nowhere/x.onnx"), 1, "cannot write")):
             with self.subTest(words):
                 run = self.fleet.command("models", "export", *words, check=False, cwd=self.scratch)
