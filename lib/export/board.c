@@ -22,6 +22,7 @@ void board_figures(const struct trained *v, struct buf *file) {
                                         {"eval/loss", e->loss},
                                         {"eval/precision", e->precision},
                                         {"eval/recall", e->recall},
+                                        {"eval/ece", e->ece},
                                         {"global_step", (double)v->presentations}};
     events_begin(file, v->time_ms);
     events_scalars(file, &at, list, sizeof list / sizeof *list);
@@ -44,6 +45,7 @@ static void put_curve(struct buf *file, const struct event_at *at, const struct 
     bool all = class == CURVE_ALL_CLASSES;
     snprintf(title, sizeof title, all ? "eval" : "eval/%s", answers_label(a, all ? 0 : class));
     snprintf(tag, sizeof tag, "%s/pr_curves", title);
+    if (all) snprintf(title, sizeof title, "all labels");
     snprintf(what, sizeof what, "%s, on %zu images held out",
              all ? "all classes together" : "this class against the rest", a->count);
     report_curve(a, class, table);

@@ -3,7 +3,7 @@
  * has the version's time, and the images that it has seen (presentations) as its step.
  *
  *     accuracy auc loss precision recall              on a sample of what it was trained on
- *     eval/accuracy eval/auc …                        on the images held out
+ *     eval/accuracy eval/auc … eval/ece               on the images held out
  *     global_step                                     presentations, as a number of its own
  *     eval/confusion eval/mistakes                    pictures
  *     eval/pr_curves eval/<label>/pr_curves           precision against recall

@@ -3,6 +3,8 @@
 
 #include "lib/image/resize.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +51,24 @@ int pen_length(const char *text, int most) {
     int n = 0;
     for (; *text && n < most; text++) n += begins_character(*text);
     return n;
+}
+
+/* Where the n-th character begins, or the end. */
+static const char *skip(const char *text, int n) {
+    while (*text && n > 0) {
+        text++;
+        n -= begins_character(*text);
+    }
+    return text;
+}
+
+void pen_fit(const char *text, int most, char *out, size_t size) {
+    int length = pen_length(text, INT_MAX), tail = (most - 2) / 3, head = most - 2 - tail;
+    if (length <= most)
+        snprintf(out, size, "%s", text);
+    else
+        snprintf(out, size, "%.*s..%s", (int)(skip(text, head) - text), text,
+                 skip(text, length - tail));
 }
 
 static void draw(struct image *canvas, int x, int y, int size, const char *text, int most,

@@ -21,6 +21,8 @@ void pen_text(struct image *canvas, int x, int y, int size, const char *text, in
               struct colour c);
 void pen_text_upwards(struct image *canvas, int x, int y, int size, const char *text, int most,
                       struct colour c);
+/* The text in at most `most` characters; of a longer one the middle is left out: cla..e7. */
+void pen_fit(const char *text, int most, char *out, size_t size);
 int pen_length(const char *text, int most); /* characters that would be drawn */
 /* The image, its proportions kept, in the middle of a square. */
 void pen_image(struct image *canvas, int x, int y, int side, const struct image *from);

@@ -1,4 +1,8 @@
-/* report.c: counting and drawing. */
+/*
+ * report.c: counting and drawing. TensorBoard shows a picture 350 pixels wide, without smoothing: those
+ * of that width, or twice that, keep every stroke.
+ */
+#define _GNU_SOURCE /* strverscmp */
 #include "lib/export/report.h"
 
 #include "lib/export/pen.h"
@@ -11,7 +15,8 @@
 
 static const struct colour black = {0, 0, 0}, white = {255, 255, 255}, line = {210, 210, 210};
 
-enum { LABEL_MOST = 12, GAP = 4, PICTURE = 640, CELL_LEAST = 2, CELL_MOST = 44 };
+enum { LABEL_MOST = 12, TEXT = 3 * LABEL_MOST * 2, GAP = 4, CELL_LEAST = 2, CELL_MOST = 44 };
+enum { NARROW = 350, WIDE = 700, NARROW_CLASSES = 12 };
 
 /* From white, for 0, to a full colour, for 1. */
 static struct colour shade(double share, struct colour full) {
@@ -23,25 +28,62 @@ static struct colour shade(double share, struct colour full) {
 static void draw_cell(struct image *im, int x, int y, int cell, uint32_t count, double share,
                       bool right) {
     char text[16];
-    int n = snprintf(text, sizeof text, "%u", count), size = cell / (4 * PEN_STEP);
+    int n = snprintf(text, sizeof text, "%u", count), size = cell / (n * PEN_STEP + 2);
+    int tall = cell / (PEN_HEIGHT + 2);
+    size = tall < size ? tall : size;
+    size = size > 2 ? 2 : size;
     double depth = right ? share : sqrt(share);
     pen_box(im, x, y, cell - (cell > 4), cell - (cell > 4),
             shade(depth, right ? (struct colour){8, 70, 150} : (struct colour){200, 20, 20}));
-    if (size && count && n <= 4)
+    if (size && count)
         pen_text(im, x + (cell - n * PEN_STEP * size) / 2, y + (cell - PEN_HEIGHT * size) / 2, size,
                  text, n, depth > .5 ? white : black);
 }
 
-/* The classes by their names; what is none of the model's stands last. In `order` (classes). */
+/* The classes by their names, numbers by their size; what is none of the model's stands last. In `order` (classes). */
 static void sort_classes(const struct answers *a, int *order) {
     for (int c = 0; c < a->classes; c++) {
         int at = c;
         for (; c < a->model.label_count && at; at--) {
-            if (strcmp(answers_label(a, order[at - 1]), answers_label(a, c)) <= 0) break;
+            if (strverscmp(answers_label(a, order[at - 1]), answers_label(a, c)) <= 0) break;
             order[at] = order[at - 1];
         }
         order[at] = c;
     }
+}
+
+/* Where things are in the confusion matrix. */
+struct layout {
+    int cell, size; /* of a letter; 0: too small for words */
+    int left, top;  /* of the cells */
+};
+
+static struct layout lay_out(int n, int longest) {
+    int width = n <= NARROW_CLASSES ? NARROW : WIDE;
+    struct layout l = {.size = 2};
+    for (; l.size >= 0; l.size--) {
+        l.left = longest * PEN_STEP * l.size + 2 * GAP;
+        l.cell = (width - l.left - GAP) / n;
+        if (l.cell >= (PEN_HEIGHT + 1) * l.size) break;
+    }
+    l.cell = l.cell < CELL_LEAST ? CELL_LEAST : l.cell > CELL_MOST ? CELL_MOST : l.cell;
+    l.top = l.left + 3 * GAP + 4 * PEN_HEIGHT;
+    return l;
+}
+
+static void draw_labels(struct image *im, const struct layout *l, int at, const char *label,
+                        int longest) {
+    char text[TEXT];
+    pen_fit(label, LABEL_MOST, text, sizeof text);
+    int length = pen_length(text, LABEL_MOST) * PEN_STEP * l->size;
+    int middle = at * l->cell + (l->cell - PEN_HEIGHT * l->size) / 2;
+    pen_text(im, l->left - GAP - length, l->top + middle, l->size, text, LABEL_MOST, black);
+    if (longest * PEN_STEP * l->size <= l->cell)
+        pen_text(im, l->left + at * l->cell + (l->cell - length) / 2,
+                 l->top - GAP - PEN_HEIGHT * l->size, l->size, text, LABEL_MOST, black);
+    else
+        pen_text_upwards(im, l->left + middle, l->top - GAP - length, l->size, text, LABEL_MOST,
+                         black);
 }
 
 void report_confusion(const struct answers *a, struct image *out) {
@@ -50,69 +92,70 @@ void report_confusion(const struct answers *a, struct image *out) {
     if (!a->count || n > CONFUSION_MOST_CLASSES) return;
     uint32_t *counts = mem_zeroed((size_t)n * (size_t)n, sizeof *counts);
     int order[CONFUSION_MOST_CLASSES];
+    size_t right = 0;
+    char text[80];
     sort_classes(a, order);
-    for (size_t i = 0; i < a->count; i++)
-        counts[a->label[i] * n + score_guess(a->prob + i * (size_t)n, n)]++;
-
-    int cell = PICTURE / n;
-    cell = cell < CELL_LEAST ? CELL_LEAST : cell > CELL_MOST ? CELL_MOST : cell;
-    int size =
-        cell / (PEN_HEIGHT + 1) > 2 ? 2 : cell / (PEN_HEIGHT + 1); /* 0: too small for words */
+    for (size_t i = 0; i < a->count; i++) {
+        int guess = score_guess(a->prob + i * (size_t)n, n);
+        counts[a->label[i] * n + guess]++;
+        right += guess == a->label[i];
+    }
     for (int c = 0; c < n; c++) {
         int length = pen_length(answers_label(a, c), LABEL_MOST);
         longest = length > longest ? length : longest;
     }
-    int head = 3 * GAP + 2 * PEN_HEIGHT, margin = longest * PEN_STEP * size + 2 * GAP;
-    int side = margin + n * cell + GAP;
-    pen_canvas(out, side > 240 ? side : 240, head + side);
+    const struct layout l = lay_out(n, longest);
+    int side = n * l.cell, width = l.left + side + GAP, least = n <= NARROW_CLASSES ? NARROW : WIDE;
+    pen_canvas(out, width > least ? width : least, l.top + side + GAP);
     pen_text(out, GAP, GAP, 2, "down: label, across: answer", 64, black);
-    pen_box(out, margin - 1, head + margin - 1, n * cell + (cell > 4), n * cell + (cell > 4), line);
+    snprintf(text, sizeof text, "%zu images, %.2f%% right", a->count,
+             100 * (double)right / (double)a->count);
+    pen_text(out, GAP, 2 * GAP + 2 * PEN_HEIGHT, 2, text, 64, black);
+    pen_box(out, l.left - 1, l.top - 1, side + (l.cell > 4), side + (l.cell > 4), line);
     for (int row = 0; row < n; row++) {
         double total = 0;
-        int y = head + margin + row * cell, middle = (cell - PEN_HEIGHT * size) / 2;
-        const char *label = answers_label(a, order[row]);
-        int length = pen_length(label, LABEL_MOST) * PEN_STEP * size;
-        if (size) {
-            pen_text(out, margin - GAP - length, y + middle, size, label, LABEL_MOST, black);
-            int x = margin + row * cell;
-            if (longest * PEN_STEP * size <= cell)
-                pen_text(out, x + (cell - length) / 2, head + margin - GAP - PEN_HEIGHT * size,
-                         size, label, LABEL_MOST, black);
-            else
-                pen_text_upwards(out, x + middle, head + margin - GAP - length, size, label,
-                                 LABEL_MOST, black);
-        }
+        if (l.size) draw_labels(out, &l, row, answers_label(a, order[row]), longest);
         const uint32_t *count = counts + (size_t)order[row] * (size_t)n;
         for (int c = 0; c < n; c++) total += count[c];
         for (int c = 0; c < n; c++)
-            draw_cell(out, margin + c * cell, y, cell, count[order[c]],
+            draw_cell(out, l.left + c * l.cell, l.top + row * l.cell, l.cell, count[order[c]],
                       total > 0 ? count[order[c]] / total : 0, row == c);
     }
     free(counts);
 }
 
+/* A class, and its probability at the end of the line. */
+static void draw_class(struct image *im, int x, int y, int room, const char *label, float prob,
+                       struct colour colour) {
+    char text[TEXT], share[8];
+    int n = snprintf(share, sizeof share, "%.0f%%", 100 * prob);
+    pen_fit(label, room - n - 1, text, sizeof text);
+    pen_text(im, x, y, 2, text, room, colour);
+    pen_text(im, x + (room - n) * PEN_STEP * 2, y, 2, share, n, colour);
+}
+
 void report_mistakes(const struct answers *a, struct image *out) {
-    enum { ACROSS = 6, TILE = 96, LINES = 2 * (2 * PEN_HEIGHT + GAP) };
-    const int width = TILE + 2 * GAP, height = TILE + LINES + 2 * GAP;
+    enum { ACROSS = 3, TILE = 108, ROW = 2 * PEN_HEIGHT + GAP };
+    const int width = NARROW / ACROSS, height = TILE + 2 * ROW + 3 * GAP;
     const int room = TILE / (2 * PEN_STEP);
     int n = a->mistake_count;
     *out = (struct image){0};
-    if (!n) return;
-    pen_canvas(out, (n < ACROSS ? n : ACROSS) * width, (n + ACROSS - 1) / ACROSS * height);
+    if (!a->count) return;
+    pen_canvas(out, NARROW, n ? (n + ACROSS - 1) / ACROSS * height : 2 * PEN_HEIGHT + 2 * GAP);
+    if (!n) {
+        char text[80];
+        snprintf(text, sizeof text, "no mistake in %zu images", a->count);
+        pen_text(out, GAP, GAP, 2, text, 64, black);
+    }
     for (int i = 0; i < n; i++) {
         const struct mistake *m = &a->mistakes[i];
         int x = i % ACROSS * width + GAP, y = i / ACROSS * height + GAP;
-        char text[300];
         pen_box(out, x, y, TILE, TILE, line);
         pen_image(out, x, y, TILE, &m->image);
         y += TILE + GAP;
-        pen_text(out, x, y, 2, answers_label(a, m->label), room, black);
-        y += 2 * PEN_HEIGHT + GAP;
-        snprintf(text, sizeof text, ">%s", answers_label(a, m->guess));
-        pen_text(out, x, y, 2, text, room - 4, (struct colour){200, 20, 20});
-        int end = pen_length(text, room - 4);
-        snprintf(text, sizeof text, "%.0f%%", 100 * m->wrong);
-        pen_text(out, x + (end + (end + 5 <= room)) * PEN_STEP * 2, y, 2, text, 4, black);
+        draw_class(out, x, y, room, answers_label(a, m->label), m->right, black);
+        draw_class(out, x, y + ROW, room, answers_label(a, m->guess), m->wrong,
+                   (struct colour){200, 20, 20});
     }
 }
 

@@ -14,7 +14,8 @@ enum { CONFUSION_MOST_CLASSES = 512, CURVE_THRESHOLDS = 101, CURVE_ALL_CLASSES =
    rightly, red (the root of it, since it is small) that were taken for another. Empty when there is
    nothing to show or there are more classes than CONFUSION_MOST_CLASSES. */
 void report_confusion(const struct answers *a, struct image *out);
-/* The worst first, under each its label, then the answer with its probability. Empty without any. */
+/* The worst first, under each its label and, in red, the answer, with their probabilities; words when
+   there is none. Empty without an image. */
 void report_mistakes(const struct answers *a, struct image *out);
 /*
  * Answers of a probability at or above a threshold count as given: table (CURVE_ROWS,

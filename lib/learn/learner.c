@@ -141,21 +141,34 @@ static enum err_kind look_at_batch(struct learner *l, struct pupil *p, const str
 
 /* ---- a version ---- */
 
-/* On the new training images and on those that are held out, of which the ones that are gone are
- * dropped. */
+/* New training images, and where they are few old ones evenly taken. */
+static void sample(const struct pupil *p, const struct rows *fresh, struct rows *out) {
+    size_t new = fresh->count < LOOK ? fresh->count : LOOK, old = LOOK - new;
+    char name[ROW_HEX + 1];
+    if (old > p->rows.count) old = p->rows.count;
+    for (size_t i = 0; i < new + old; i++) {
+        if (i < new)
+            rows_name(fresh, i, name);
+        else
+            rows_name(&p->rows, (i - new) * p->rows.count / old, name);
+        rows_add(out, name);
+    }
+}
+
+/* On training images and on those that are held out, of which the ones that are gone are dropped. */
 static enum err_kind measure(struct learner *l, struct pupil *p, const struct rows *fresh,
                              const struct course *c, const struct alive *alive, struct arena *a,
                              struct trained *out, struct err *e) {
-    size_t n = fresh->count < LOOK ? fresh->count : LOOK;
+    struct rows some = {0};
+    sample(p, fresh, &some);
     unsigned char *gone = mem_zeroed(p->held.count, 1);
     struct bytes model = bytes_of(p->name);
     if (!report_measure(l->registry, l->images, &p->model, p->average, c->threads, &p->held, gone,
                         alive, a, out, e) &&
-        !judge_score(l->images, model, &p->model, p->average, c->threads, fresh, n, NULL, alive,
-                     &out->training, e)) {
-        if (c->steps) out->training.loss = c->loss;
+        !judge_score(l->images, model, &p->model, p->average, c->threads, &some, some.count, NULL,
+                     alive, &out->training, e))
         rows_drop(&p->held, gone);
-    }
+    rows_free(&some);
     free(gone);
     return e->kind;
 }

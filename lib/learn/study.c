@@ -97,7 +97,7 @@ static enum err_kind step_through(struct course *c, struct trainer *t, struct ch
         int n = pg->count - at < batch ? pg->count - at : batch;
         double warm = (double)(trainer_steps(t) + 1) / WARM_UP;
         trainer_set_rate(t, (float)(spec_rate(c->spec) * (warm < 1 ? warm : 1)));
-        c->loss += (double)trainer_step(t, change(changes, t, pg, at), pg->label + at, n);
+        (void)trainer_step(t, change(changes, t, pg, at), pg->label + at, n);
         c->steps++;
         c->presentations += n;
         if (alive->still(alive->ctx, e)) return e->kind;
@@ -118,7 +118,6 @@ static enum err_kind go_through(struct course *c, const struct pupil *p, struct 
     pages_begin(pages, idle ? 0 : (size_t)(steps > MIN_STEPS ? steps : MIN_STEPS) * batch);
     while ((page = pages_next(pages, e)))
         if (step_through(c, t, changes, page, alive, e)) break;
-    if (c->steps) c->loss /= (double)c->steps;
     c->seconds = (double)(clock_monotonic_us() - begin) * 1e-6;
     return e->kind;
 }

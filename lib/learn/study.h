@@ -20,7 +20,6 @@ struct course {
     unsigned char *used; /* (pupil->rows.count), gets 1 for an old row that was seen; or NULL */
     /* answers */
     int64_t steps, presentations;
-    double loss;    /* mean over the steps */
     double seconds; /* of the steps, what they waited for included */
 };
 

@@ -160,6 +160,7 @@ class Versions(live.LiveTest):
         for name in FIGURES:
             wanted[name] = [v["training"][name] for v in versions]
             wanted[f"eval/{name}"] = [v["evaluation"][name] for v in versions]
+        wanted["eval/ece"] = [v["evaluation"]["ece"] for v in versions]
         self.assertEqual(set(wanted), set(events.Tags()["scalars"]))
         for tag, values in wanted.items():
             points = events.Scalars(tag)
@@ -185,14 +186,13 @@ class Versions(live.LiveTest):
         newest = max(versions)
         events = self.run_of("default", newest)
         images = versions[newest]["evaluation"]["images"]
-        wrong = round(images * (1 - versions[newest]["evaluation"]["accuracy"]))
-        self.assertEqual({"eval/confusion"} | ({"eval/mistakes"} if wrong else set()), set(events.Tags()["images"]))
+        self.assertEqual({"eval/confusion", "eval/mistakes"}, set(events.Tags()["images"]))
         for tag in events.Tags()["images"]:
             picture, = events.Images(tag)
             decoded = Image.open(io.BytesIO(picture.encoded_image_string))
             decoded.load()
             self.assertEqual((picture.width, picture.height), decoded.size)
-            self.assertGreater(len(decoded.getcolors(1 << 20)), 3, "nothing was drawn")
+            self.assertGreater(len(decoded.getcolors(1 << 20)), 1, "nothing was drawn")
 
         tags = {"eval/pr_curves"} | {f"eval/{label}/pr_curves" for label in range(10)}
         self.assertEqual(tags, set(events.Tags()["tensors"]))

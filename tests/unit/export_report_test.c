@@ -118,11 +118,32 @@ static void test_pen(void **state) {
     image_free(&im);
 }
 
+static void test_fit(void **state) {
+    char text[60];
+    pen_fit("class_7_hue4", 12, text, sizeof text);
+    assert_string_equal(text, "class_7_hue4");
+    pen_fit("class_7_hue4", 9, text, sizeof text);
+    assert_string_equal(text, "class..e4");
+    pen_fit("\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xb6", 5, text, sizeof text);
+    assert_string_equal(text, "\xc3\xa4\xc3\xa4..\xc3\xb6");
+}
+
+static void test_no_mistake(void **state) {
+    float prob[] = {1, 0};
+    int label[] = {0};
+    const struct answers a = {.classes = 2, .count = 1, .prob = prob, .label = label};
+    struct image im;
+    report_mistakes(&a, &im);
+    assert_non_null(im.pixels);
+    image_free(&im);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_curve),    cmocka_unit_test(test_curve_of_nothing),
-        cmocka_unit_test(test_pictures), cmocka_unit_test(test_no_pictures),
-        cmocka_unit_test(test_pen),
+        cmocka_unit_test(test_curve),      cmocka_unit_test(test_curve_of_nothing),
+        cmocka_unit_test(test_pictures),   cmocka_unit_test(test_no_pictures),
+        cmocka_unit_test(test_pen),        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_no_mistake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
