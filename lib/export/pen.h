@@ -1,5 +1,5 @@
 /*
- * pen: a canvas to draw a report's pictures on: boxes, images, and words in capitals of 3 x 5
+ * pen: a canvas to draw a report's pictures on: boxes, images, and words in letters of 3 x 5
  * pixels. What would fall off the canvas is left out.
  */
 #ifndef DARKROOM_EXPORT_PEN_H
