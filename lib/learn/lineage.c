@@ -222,7 +222,8 @@ enum err_kind places_unpack(struct bytes packed, unsigned char *gone, size_t n, 
 
 void rows_drop(struct rows *r, const unsigned char *gone) {
     size_t kept = 0;
-    for (size_t i = 0; i < r->count; i++)
+    while (kept < r->count && !gone[kept]) kept++; /* mostly all */
+    for (size_t i = kept; i < r->count; i++)
         if (!gone[i]) memcpy(r->list[kept++], r->list[i], sizeof *r->list);
     r->count = kept;
 }
