@@ -130,9 +130,9 @@ const struct command command_models_verify = {
     .name = "models verify", .operands = "MODEL [VERSION]", .what = "makes a version again, and compares it bit for bit",
     .needs = NEEDS_REDIS | NEEDS_LEARNING,
     .help = "Trains the version (the newest, when none is named) once more from its parent, on its batches, with its seed,\n"
-            "spec and number of threads, and compares weights, the optimizer's moments and average. The exit code is 0 when they are the\n"
-            "same. Made by another version of Darkroom, or on another kind of processor, it cannot be compared, and says so;\n"
-            "where images are gone or corrected since, it names them. Nothing is changed.\n\n"
+            "spec and number of threads, and compares weights, the optimizer's moments and average. The exit code is 0 when\n"
+            "they are the same. Made by another version of Darkroom, or on another kind of processor, it cannot be compared,\n"
+            "and says so; where images are gone or corrected since, it names them. Nothing is changed.\n\n"
             "  darkroom models verify default 12\n"
             "  darkroom models verify default --json | jq .verdict",
     .least = 1, .most = 2, .settings = settings, .options_size = sizeof(struct options), .run = run};

@@ -40,7 +40,8 @@ static void draw_cell(struct image *im, int x, int y, int cell, uint32_t count, 
                  text, n, depth > .5 ? white : black);
 }
 
-/* The classes by their names, numbers by their size; what is none of the model's stands last. In `order` (classes). */
+/* The classes by their names, numbers by their size; what is none of the model's stands last.
+   In `order` (classes). */
 static void sort_classes(const struct answers *a, int *order) {
     for (int c = 0; c < a->classes; c++) {
         int at = c;

@@ -13,10 +13,10 @@ enum {
 };
 enum { UNREAD, UNFIT, FIRST }; /* places on the shelf begin with FIRST */
 
-/* What was read already. Images are counted on from the old ones to the new ones. */
+/* What was read already. Images are counted on from the old ones to the new ones; one that is gone, or
+   of another shape or label, is UNFIT. */
 struct shelf {
-    uint32_t
-        *place; /* (old + new) UNREAD, UNFIT (gone, or of another shape or label), or a place */
+    uint32_t *place; /* (old + new) */
     size_t room, count;
     uint8_t *x; /* (room, H, W, C) */
     int *label; /* (room) */
