@@ -1,7 +1,7 @@
 /*
  * growth: whether a batch comes to cost more when much came before it. For each size a store of so
- * many images, all learned from already, then versions of 1,000 new ones each: their seconds, and
- * the largest size's over the smallest's.
+ * many images, all learned from already, then versions of 1,000 new ones each, the sizes in turn:
+ * their median seconds, and the last size's over the first's.
  *
  *   growth [IMAGES...]      10000 1000000
  */
@@ -13,7 +13,7 @@
 #include "lib/nn/matmul.h"
 #include "tests/unit/redis_server.h"
 
-enum { BATCH = 1000, JOIN = 64, LARGE = 4000, MEASURED = 7, CLASSES = 10 };
+enum { BATCH = 1000, JOIN = 64, LARGE = 4000, MEASURED = 15, CLASSES = 10 };
 
 static struct err err;
 
@@ -65,70 +65,99 @@ static struct manifest store(struct images *im, const struct spec *spec, size_t 
     return m;
 }
 
+/* A model that has learned from many images, and a Redis of its own. */
+struct grown {
+    size_t images;
+    struct redis_server server;
+    struct redis *redis;
+    struct images *store;
+    struct registry *registry;
+    struct learner *learner;
+    double seconds[MEASURED];
+};
+
+static double learn(struct grown *g, const struct spec *spec, const struct manifest *list, size_t n,
+                    struct arena *a) {
+    const struct alive alive = {.still = still};
+    struct trained out;
+    int64_t from = clock_monotonic_us();
+    if (learner_learn(g->learner, BYTES("default"), spec, list, n, &alive, a, &out, &err)) die();
+    return (double)(clock_monotonic_us() - from) * 1e-6;
+}
+
+static void grow(struct grown *g, const struct spec *spec, size_t images, struct arena *a) {
+    struct spec quick = *spec;
+    quick.passes = 0.01;
+    redis_server_start(&g->server, NULL);
+    g->redis = redis_open(&(struct redis_conf){.url = redis_server_url(&g->server)}, &err);
+    if (!g->redis) die();
+    g->store = images_open(g->redis, "g.");
+    g->registry = registry_open(g->redis, "g.");
+    g->learner = learner_open(g->registry, g->store, 2);
+    while (g->images < images) {
+        struct manifest list[JOIN];
+        size_t n = 0;
+        for (; n < JOIN && g->images < images; n++) {
+            size_t left = images - g->images, k = left < LARGE ? left : LARGE;
+            list[n] = store(g->store, spec, g->images, k, a);
+            g->images += k;
+        }
+        learn(g, &quick, list, n, a);
+        arena_reset(a);
+        fprintf(stderr, "\r%zu images are there", g->images);
+    }
+    fprintf(stderr, "\r%*s\r", 40, "");
+}
+
+/* Seconds of a version of BATCH new images. */
+static double version(struct grown *g, const struct spec *spec, struct arena *a) {
+    struct manifest m = store(g->store, spec, g->images, BATCH, a);
+    g->images += BATCH;
+    double seconds = learn(g, spec, &m, 1, a);
+    arena_reset(a);
+    return seconds;
+}
+
+static void grown_free(struct grown *g) {
+    learner_close(g->learner);
+    registry_close(g->registry);
+    images_close(g->store);
+    redis_close(g->redis);
+    redis_server_stop(&g->server);
+}
+
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* Median seconds of a version of BATCH new images, with `before` there and learned from. */
-static double measure(size_t before) {
-    struct redis_server server;
-    struct arena a = {0};
-    const struct alive alive = {.still = still};
-    struct specs *specs = specs_load(NULL, &err);
-    if (!specs) die();
-    struct spec spec = *specs_of(specs, BYTES("default")), quick = spec;
-    quick.passes = 0.01;
-    redis_server_start(&server, NULL);
-    struct redis *redis = redis_open(&(struct redis_conf){.url = redis_server_url(&server)}, &err);
-    if (!redis) die();
-    struct images *im = images_open(redis, "g.");
-    struct registry *g = registry_open(redis, "g.");
-    struct learner *l = learner_open(g, im, 2);
-    struct trained out;
-    double seconds[MEASURED];
-    for (size_t at = 0; at < before;) {
-        struct manifest list[JOIN];
-        size_t n = 0;
-        for (; n < JOIN && at < before; n++) {
-            size_t k = before - at < LARGE ? before - at : LARGE;
-            list[n] = store(im, &spec, at, k, &a);
-            at += k;
-        }
-        if (learner_learn(l, BYTES("default"), &quick, list, n, &alive, &a, &out, &err)) die();
-        arena_reset(&a);
-        fprintf(stderr, "\r%zu images are there", at);
-    }
-    for (int i = -2; i < MEASURED; i++) {
-        struct manifest m = store(im, &spec, before + (size_t)(i + 2) * BATCH, BATCH, &a);
-        int64_t from = clock_monotonic_us();
-        if (learner_learn(l, BYTES("default"), &spec, &m, 1, &alive, &a, &out, &err)) die();
-        if (i >= 0) seconds[i] = (double)(clock_monotonic_us() - from) * 1e-6;
-        arena_reset(&a);
-    }
-    fprintf(stderr, "\r%*s\r", 40, "");
-    learner_close(l);
-    registry_close(g);
-    images_close(im);
-    redis_close(redis);
-    redis_server_stop(&server);
-    specs_free(specs);
-    qsort(seconds, MEASURED, sizeof *seconds, by_value);
-    printf("%10zu images: %.3f s a version of %d (%.3f-%.3f)\n", before, seconds[MEASURED / 2],
-           BATCH, seconds[0], seconds[MEASURED - 1]);
-    fflush(stdout);
-    return seconds[MEASURED / 2];
-}
-
 int main(int argc, char **argv) {
     matmul_choose_kernels(argc, argv);
-    double first = 0, last = 0;
     const char *preset[] = {"10000", "1000000"};
+    const char *const *size = argc > 1 ? (const char *const *)argv + 1 : preset;
     int n = argc > 1 ? argc - 1 : 2;
+    struct grown *all = mem_zeroed((size_t)n, sizeof *all);
+    struct specs *specs = specs_load(NULL, &err);
+    if (!specs) die();
+    const struct spec *spec = specs_of(specs, BYTES("default"));
+    struct arena a = {0};
+    for (int i = 0; i < n; i++) grow(&all[i], spec, strtoul(size[i], NULL, 10), &a);
+    /* In turn: a machine that slows down slows all of them. */
+    for (int k = -2; k < MEASURED; k++)
+        for (int i = 0; i < n; i++) {
+            double seconds = version(&all[i], spec, &a);
+            if (k >= 0) all[i].seconds[k] = seconds;
+        }
     for (int i = 0; i < n; i++) {
-        last = measure(strtoul(argc > 1 ? argv[i + 1] : preset[i], NULL, 10));
-        if (!i) first = last;
+        double *s = all[i].seconds;
+        qsort(s, MEASURED, sizeof *s, by_value);
+        printf("%10s images: %.3f s a version of %d (%.3f-%.3f)\n", size[i], s[MEASURED / 2], BATCH,
+               s[0], s[MEASURED - 1]);
+        grown_free(&all[i]);
     }
-    printf("ratio %.2f\n", last / first);
+    printf("ratio %.2f\n", all[n - 1].seconds[MEASURED / 2] / all[0].seconds[MEASURED / 2]);
+    free(all);
+    specs_free(specs);
+    arena_free(&a);
     return 0;
 }
