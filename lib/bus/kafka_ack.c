@@ -84,7 +84,8 @@ void ack_close(struct acks *a) {
 static enum err_kind produce(struct acks *a, struct ticket *t, const struct record *r,
                              int64_t deadline, struct err *e) {
     rd_kafka_resp_err_t code;
-    while ((code = kafka_produce(a->rk, r, t)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
+    while ((code = kafka_produce(a->rk, r, RD_KAFKA_PARTITION_UA, t)) ==
+               RD_KAFKA_RESP_ERR__QUEUE_FULL &&
            clock_monotonic_us() < deadline)
         ack_serve(a, 10);
     if (code) {

@@ -425,7 +425,8 @@ size_t kafka_payload(const struct record *r) {
     return n;
 }
 
-rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, void *opaque) {
+rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, int32_t partition,
+                                  void *opaque) {
     rd_kafka_headers_t *headers = NULL;
     if (r->header_count) headers = rd_kafka_headers_new(r->header_count);
     for (size_t i = 0; i < r->header_count; i++) {
@@ -434,7 +435,8 @@ rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, void *
                             (ssize_t)h->value.len);
     }
     rd_kafka_resp_err_t code = rd_kafka_producev(
-        rk, RD_KAFKA_V_TOPIC(r->topic), RD_KAFKA_V_KEY(r->key.data, r->key.len),
+        rk, RD_KAFKA_V_TOPIC(r->topic), RD_KAFKA_V_PARTITION(partition),
+        RD_KAFKA_V_KEY(r->key.data, r->key.len),
         RD_KAFKA_V_VALUE((void *)r->value.data, r->value.len), RD_KAFKA_V_HEADERS(headers),
         RD_KAFKA_V_TIMESTAMP(r->time_ms < 0 ? 0 : r->time_ms),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);

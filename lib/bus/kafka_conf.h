@@ -32,6 +32,7 @@ struct kafka_link {
     char cause[160];      /* why the last connection failed, "" when none did */
     bool down;            /* no broker can be reached, as far as is known */
     int64_t failed_us;    /* kafka_failed_us */
+    struct kept *kept;    /* of its transactional producers; NULL: it has none */
     rd_kafka_resp_err_t
         undelivered; /* the first record since kafka_undelivered that was not accepted */
     struct kafka_refusal refusals[KAFKA_REFUSALS];
@@ -99,8 +100,9 @@ void kafka_set(rd_kafka_conf_t *conf, const char *name,
 size_t kafka_payload(const struct record *r);
 size_t kafka_message_payload(const rd_kafka_message_t *m);
 
-/* Copies; _QUEUE_FULL when there is no room now. */
-rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, void *opaque);
+/* Copies; _QUEUE_FULL when there is no room now. RD_KAFKA_PARTITION_UA: the one of its key. */
+rd_kafka_resp_err_t kafka_produce(rd_kafka_t *rk, const struct record *r, int32_t partition,
+                                  void *opaque);
 
 /* Borrows from the message; headers are malloc'd, for the caller to free (NULL when there are
  * none). */

@@ -18,8 +18,8 @@
  * the stages behind it something to read. A topic that cannot be looked at yet is looked at before
  * the first record goes there.
  *
- * What this cannot mend: a broker that dies between the markers of one transaction, and then loses
- * the rest of them, leaves it committed in one partition and open in another.
+ * A broker that dies between the markers of one transaction, and then loses the rest of them, leaves it
+ * committed in one partition and open in another: kafka_kept.c.
  */
 #include "lib/bus/kafka_heal.h"
 

@@ -58,7 +58,7 @@ enum err_kind publisher_send(struct publisher *p, const struct record *r, uint64
                              struct err *e) {
     if (kafka_check_size(&p->limits, p->rk, &p->link, r, true, e)) return e->kind;
     rd_kafka_resp_err_t code;
-    while ((code = kafka_produce(p->rk, r, (void *)(uintptr_t)tag)) ==
+    while ((code = kafka_produce(p->rk, r, RD_KAFKA_PARTITION_UA, (void *)(uintptr_t)tag)) ==
            RD_KAFKA_RESP_ERR__QUEUE_FULL)
         rd_kafka_poll(p->rk, 10);
     if (code) return kafka_again(&p->link, e, "sending records", code);

@@ -8,15 +8,16 @@
  * somebody else uses the ids.
  *
  * An end is not believed while a broker died: one that comes up again may say that it is done, and
- * have written no marker (kafka_heal.c). The producers are made anew then as well, and what holds is
- * what the group's positions say afterwards. The same may have become of the last commit, whose
- * markers were still being written when it was told: where a connection fails soon behind it, nothing
- * is committed any more that would stand on it.
+ * have written no marker (kafka_heal.c), or not all of them (kafka_kept.c). The producers are made anew
+ * then as well, and what holds is what the group's positions say afterwards. The same may have become
+ * of the last commit, whose markers were still being written when it was told: where a connection fails
+ * soon behind it, nothing is begun or committed any more that would stand on it.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lib/bus/kafka_txn.h"
 
 #include "lib/bus/kafka_heal.h"
+#include "lib/bus/kafka_kept.h"
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -31,7 +32,11 @@ enum {
     CALL_MS = 2000,
     ROOM_MS = 5000, /* in the sending queue; well inside transaction.timeout.ms */
     FENCED_SOON_MS = 30000,
-    MARKERS_MS = 2000, /* behind a commit, all its markers are written */
+    LOOK_MS = 5000, /* before an abort */
+    LOOK_AGAIN_MS = 50,
+    /* Behind a commit all its markers are written long before; but who was stopped, or behind a network
+       that lets nothing through, learns late that a broker died. */
+    MARKERS_MS = 60000,
 };
 
 enum work { NOTHING, COMMIT, ABORT };
@@ -70,14 +75,14 @@ struct txns {
     int64_t us;
 };
 
-static const char alone; /* the opaque of a record that nothing else is sent with */
-
 static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque) {
     struct kafka_link *link = opaque;
     (void)rk;
     if (m->err)
         kafka_not_delivered(link, rd_kafka_topic_name(m->rkt), kafka_message_payload(m),
-                            m->_private == &alone, m->err);
+                            kept_is_alone(m), m->err);
+    else
+        kept_delivered(link->kept, m);
 }
 
 static rd_kafka_t *make_lane(struct txns *t, int i, struct err *e) {
@@ -169,6 +174,23 @@ void txn_distrust(struct txns *t) {
     t->dead = true;
 }
 
+/* An abort closes what the producer's id has open in a partition, what was told before as well: what is
+   left of that is seen now or never. While the coordinator has not begun on this transaction it may be
+   at the one before, and nothing of this one is aborted. */
+static void look_before_abort(struct txns *t, rd_kafka_t *rk, bool positions_sent) {
+    struct err why;
+    int64_t end = clock_monotonic_us() + LOOK_MS * 1000LL;
+    if (!in_doubt(t) || !(positions_sent || kept_is_there(t->link->kept))) return;
+    while (kept_look(t->link->kept, t->turn, rk, t->link, t->conf, CALL_MS, &why)) {
+        if (stopping(t) || clock_monotonic_us() > end) {
+            log_warn("kafka: what a broker's death left of the last commit is not seen: %s",
+                     why.text);
+            return;
+        }
+        clock_sleep_ms(LOOK_AGAIN_MS);
+    }
+}
+
 static void *run(void *arg) {
     struct txns *t = arg;
     pthread_mutex_lock(&t->lock);
@@ -180,16 +202,17 @@ static void *run(void *arg) {
         pthread_mutex_unlock(&t->lock);
 
         int64_t start = clock_monotonic_us();
-        bool dead = false, asked = false, doubtful = false;
+        bool dead = false, asked = false, doubtful = false, sent = false, told = false;
         rd_kafka_resp_err_t died_of = RD_KAFKA_RESP_ERR_NO_ERROR;
         rd_kafka_error_t *error = NULL;
         struct err why = {0};
         forgive_failure(t);
         if (work == COMMIT) {
             error = t->positions->cnt ? send_positions(t, rk) : NULL;
+            sent = !error && t->positions->cnt;
             if (!error) flush(t, rk);
             doubtful = !error && in_doubt(t);
-            if (!error && !doubtful) error = commit(t, rk, &asked);
+            if (!error && !doubtful) told = !(error = commit(t, rk, &asked));
         }
         if (error) {
             rd_kafka_resp_err_t lost = kafka_undelivered(t->link);
@@ -197,6 +220,12 @@ static void *run(void *arg) {
             if (dead) died_of = rd_kafka_error_code(error);
             kafka_again_error(t->link, &why, "the commit", error);
             if (lost) kafka_again_sending(t->link, &why, lost);
+        }
+        if (told) {
+            kept_told(t->link->kept, t->positions);
+        } else {
+            look_before_abort(t, rk, sent);
+            kept_dropped(t->link->kept);
         }
         if (work == ABORT || (error && !dead)) {
             rd_kafka_error_t *failed = abort_(t, rk, &asked);
@@ -239,6 +268,7 @@ struct txns *txn_open(const struct bus_conf *conf, struct kafka_link *link, stru
         free(t);
         return NULL;
     }
+    link->kept = kept_open();
     for (int i = 0; i < t->count; i++) {
         t->lanes[i].rk = make_lane(t, i, e);
         if (t->lanes[i].rk) continue;
@@ -268,17 +298,36 @@ static bool has_met(const struct txns *t, const char *topic) {
     return false;
 }
 
+/* Lane after lane is looked at and then ended: what the one has open may stand before the other's. */
+static enum err_kind end_lanes(struct txns *t, const rd_kafka_topic_partition_list_t *open,
+                               const char *in, bool look, int wait_ms, struct err *e) {
+    bool ended[LANES] = {false};
+    struct err seen = {0};
+    int left = t->count;
+    for (int turn = 0; turn < t->count * t->count && left; turn++) {
+        int i = turn % t->count;
+        rd_kafka_t *rk = t->lanes[i].rk;
+        if (ended[i] || (look && kept_look(t->link->kept, i, rk, t->link, t->conf, wait_ms, &seen)))
+            continue;
+        if (heal_end(rk, t->link, t->conf->group, in, open, wait_ms, &t->dead, &t->died_of, e))
+            return e->kind;
+        ended[i] = true;
+        left--;
+    }
+    if (left) *e = seen;
+    return e->kind;
+}
+
 /* Ends what earlier lives of the lanes left open in these topics, and of the positions of `in` (NULL:
-   none). Topics that could be looked at are met. No transaction is under way. */
+   none). Topics that could be looked at are met. No transaction is under way. look: what was told is in
+   doubt. */
 static enum err_kind heal(struct txns *t, const char *const *topics, size_t n, const char *in,
-                          int wait_ms, struct err *e) {
+                          bool look, int wait_ms, struct err *e) {
     rd_kafka_topic_partition_list_t *open = rd_kafka_topic_partition_list_new(1);
     bool *seen = mem_zeroed(n, sizeof *seen);
     enum err_kind kind =
         heal_find(t->lanes[0].rk, t->link, t->conf, topics, n, wait_ms, open, seen, e);
-    for (int i = 0; i < t->count && !kind; i++)
-        kind = heal_end(t->lanes[i].rk, t->link, t->conf->group, in, open, wait_ms, &t->dead,
-                        &t->died_of, e);
+    if (!kind) kind = end_lanes(t, open, in, look, wait_ms, e);
     for (size_t i = 0; i < n && !kind; i++) {
         if (!seen[i] || has_met(t, topics[i])) continue;
         t->met = mem_resize(t->met, (t->met_count + 1) * sizeof *t->met);
@@ -287,6 +336,19 @@ static enum err_kind heal(struct txns *t, const char *const *topics, size_t n, c
     rd_kafka_topic_partition_list_destroy(open);
     free(seen);
     return kind;
+}
+
+/* What stands open is ended, and what a broker's death has torn is made good. */
+static enum err_kind make_clean(struct txns *t, int wait_ms, struct err *e) {
+    struct kept *kept = t->link->kept;
+    const char **topics = mem_alloc((t->conf->out_count + 1) * sizeof *topics);
+    size_t n = t->conf->out_count;
+    for (size_t i = 0; i < n; i++) topics[i] = t->conf->out[i];
+    kept_topics(kept, &topics, &n);
+    if (!heal(t, topics, n, t->conf->in, true, wait_ms, e))
+        (void)!kept_mend(kept, t->lanes[0].rk, t->link, wait_ms, &t->dead, e);
+    free(topics);
+    return e->kind;
 }
 
 /* The producers died. Again and again, soon after they were made: somebody else takes their ids. */
@@ -335,7 +397,7 @@ enum err_kind txn_ready(struct txns *t, int wait_ms, struct err *e) {
     }
     if (!failed && !t->clean) {
         kafka_forget_failure(t->link); /* of producers that are no more */
-        failed = heal(t, t->conf->out, t->conf->out_count, t->conf->in, wait_ms, e);
+        failed = make_clean(t, wait_ms, e);
     }
     if (failed) return t->dead ? fenced(t, e) : e->kind;
     t->clean = true;
@@ -355,7 +417,7 @@ static enum err_kind meet_topics(struct txns *t, struct err *e) {
             strange[n++] = l->topic;
         }
     }
-    if (n) (void)!heal(t, strange, n, NULL, CALL_MS, e);
+    if (n) (void)!heal(t, strange, n, NULL, false, CALL_MS, e);
     for (size_t i = 0; i < n && !e->kind; i++)
         if (!has_met(t, strange[i]))
             kafka_again(t->link, e, strange[i], RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
@@ -371,19 +433,26 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
         for (int k = 0; k < t->count && known < t->limits.count; k++)
             if (t->lanes[k].rk != rk) kafka_learn_topic(t->lanes[k].rk, out[i].topic);
     }
+    if (txn_in_doubt(t)) {
+        t->dead = true;
+        return err_again(e, "the broker was away behind a commit: what came of it is looked up");
+    }
     if (meet_topics(t, e)) return e->kind;
     (void)kafka_undelivered(t->link);
+    kept_begin(t->link->kept, t->turn, out, n);
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) {
         t->dead = true;
+        kept_dropped(t->link->kept);
         return kafka_again_error(t->link, e, "beginning a transaction", error);
     }
     t->begun = true;
     int64_t deadline = clock_monotonic_us() + ROOM_MS * 1000LL;
     for (size_t i = 0; i < n; i++) {
         rd_kafka_resp_err_t code;
-        void *opaque = n == 1 ? (void *)&alone : NULL;
-        while ((code = kafka_produce(rk, &out[i], opaque)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
+        void *opaque = kept_opaque(t->link->kept, i);
+        while ((code = kafka_produce(rk, &out[i], RD_KAFKA_PARTITION_UA, opaque)) ==
+                   RD_KAFKA_RESP_ERR__QUEUE_FULL &&
                clock_monotonic_us() < deadline)
             rd_kafka_poll(rk, 10);
         if (!code) continue;
@@ -441,7 +510,7 @@ enum txn_outcome txn_wait(struct txns *t, int wait_ms, rd_kafka_topic_partition_
 
     t->busy = false;
     t->turn = (t->turn + 1) % t->count;
-    if (t->group) rd_kafka_consumer_group_metadata_destroy(t->group);
+    kept_group(t->link->kept, t->group);
     t->group = NULL;
     *positions = NULL;
     if (outcome == TXN_COMMITTED) {
@@ -476,6 +545,8 @@ void txn_close(struct txns *t, int wait_ms) {
     if (t->positions) rd_kafka_topic_partition_list_destroy(t->positions);
     if (t->group) rd_kafka_consumer_group_metadata_destroy(t->group);
     drop_lanes(t);
+    kept_free(t->link->kept);
+    t->link->kept = NULL;
     free(t->met);
     arena_free(&t->texts);
     kafka_limits_free(&t->limits);
