@@ -7,17 +7,14 @@
  * positions may hold and records be gone, which loses them, or records may stand and the positions be
  * gone, which doubles them.
  *
- * So: with no trace left of what was told nothing is done, and its input comes again. With any, it is
- * completed: what is missing is sent again from the copies, and the positions with it, in the order in
- * which the transactions began. What was told is never aborted by its coordinator: a marker of it says
- * that it is committed.
+ * Whatever stands proves that the commit was decided. So: with no trace left of what is kept nothing is
+ * done, and its input comes again. With any, it is completed: what is missing is sent again from the
+ * copies, and the positions with it, in the order in which the transactions began.
  *
- * Which markers are there is asked before our abort writes any. A partition is stable up to its first
- * open transaction: beyond our first record there our marker is written, exactly there it is not. Where
- * it is not even stable up to there somebody else's stands open before ours, and is waited for, a while:
- * he may wait for one of ours. Positions have their marker where they are committed with no regard to
- * what is pending: what is pending is ours alone, and nobody can have moved on, for who owns the
- * partition waits for it.
+ * Whether a record stands is seen by reading where it was put: what was aborted does not come. That
+ * needs the right to read what the worker writes; without it all is as it was. Whether positions hold is
+ * asked before our abort, with no regard to what is pending: what is pending is ours alone, and who owns
+ * the partition now waits for it.
  *
  * What this cannot mend: a worker that dies together with the broker takes the copies along.
  */
@@ -30,29 +27,33 @@
 #include <string.h>
 
 enum {
-    MOST = 4, /* of two lanes: what was told last, and one under way */
+    MOST = 6, /* of two lanes what was asked for last and one under way; and what was completed */
+    POLL_MS = 100,
     WAIT_MS =
-        10000, /* for others; then what is not known counts as gone: doubled rather than lost */
+        60000, /* for others; what is not known then counts as gone: doubled rather than lost */
 };
 
 struct copy {
     struct record record;   /* partition and offset are where it stands, when delivered */
-    bool delivered, stands; /* stands: its partition has the marker */
+    bool delivered, stands; /* stands: committed, as far as it is known */
 };
 
 struct transaction {
     uint32_t serial; /* 0: none is here */
     int lane;
-    bool told, looked, held; /* held: the positions have their marker */
+    bool asked;
     struct copy *copies;
     size_t count;
-    rd_kafka_topic_partition_list_t *positions; /* when told */
+    /* When asked for; those that do not hold, when looked at. held: there were some, and all hold. */
+    rd_kafka_topic_partition_list_t *positions;
+    bool held;
     struct arena memory;
 };
 
 struct kept {
     struct transaction list[MOST];
-    uint32_t serial;  /* of the one that began last */
+    uint32_t serial; /* of the one that began last */
+    bool looked;
     int64_t waits_us; /* since when others are waited for; 0: they are not */
     rd_kafka_consumer_group_metadata_t *group;
 };
@@ -88,17 +89,21 @@ static struct transaction *find(struct kept *k, uint32_t serial) {
     return NULL;
 }
 
-/* What was told next after x (NULL: first of all), in the order in which it began; NULL behind the last.
-   Only the one that it returned may be cleared meanwhile, when the next call is with NULL. */
+/* What was asked for next after x (NULL: first of all), in the order in which it began; NULL behind the
+   last. */
 static struct transaction *after(struct kept *k, const struct transaction *x) {
     struct transaction *oldest = NULL;
     for (int i = 0; i < MOST; i++) {
         struct transaction *each = &k->list[i];
-        if (each->told && (!x || each->serial > x->serial) &&
+        if (each->asked && (!x || each->serial > x->serial) &&
             (!oldest || each->serial < oldest->serial))
             oldest = each;
     }
     return oldest;
+}
+
+static void forget(struct kept *k) {
+    for (int i = 0; i < MOST; i++) clear(&k->list[i]);
 }
 
 /* ---- what is kept ---- */
@@ -122,9 +127,9 @@ void kept_begin(struct kept *k, int lane, const struct record *out, size_t n) {
     struct transaction *x = NULL;
     for (int i = 0; i < MOST && !x; i++)
         if (!k->list[i].serial) x = &k->list[i];
-    if (!x) x = after(k, NULL);
-    clear(x);
-    x->serial = ++k->serial;
+    if (!x && (x = after(k, NULL))) clear(x);
+    if (!++k->serial) k->serial++;
+    x->serial = k->serial;
     x->lane = lane;
     x->count = n;
     x->copies = arena_alloc(&x->memory, (n + 1) * sizeof *x->copies);
@@ -133,13 +138,14 @@ void kept_begin(struct kept *k, int lane, const struct record *out, size_t n) {
             .record = copy_of(&x->memory, &out[i], i ? &x->copies[i - 1].record : NULL)};
 }
 
-/* Serial, place, and whether it is the only one. */
-static void *opaque_of(const struct transaction *x, size_t i) {
-    return (void *)(uintptr_t)((uint64_t)x->serial << 32 | (uint64_t)i << 1 | (x->count == 1));
+/* Serial, place, and whether nothing else is sent with it. */
+static void *opaque_of(const struct transaction *x, size_t i, bool alone) {
+    return (void *)(uintptr_t)((uint64_t)x->serial << 32 | (uint64_t)i << 1 | alone);
 }
 
 void *kept_opaque(const struct kept *k, size_t i) {
-    return opaque_of(find((struct kept *)k, k->serial), i);
+    const struct transaction *x = find((struct kept *)k, k->serial);
+    return opaque_of(x, i, x->count == 1);
 }
 
 bool kept_is_alone(const rd_kafka_message_t *m) {
@@ -156,24 +162,18 @@ void kept_delivered(struct kept *k, const rd_kafka_message_t *m) {
     x->copies[i].record.offset = m->offset;
 }
 
-bool kept_is_there(const struct kept *k) {
-    const struct transaction *x = find((struct kept *)k, k->serial);
-    for (size_t i = 0; x && i < x->count; i++)
-        if (x->copies[i].delivered) return true;
-    return false;
-}
-
-void kept_told(struct kept *k, const rd_kafka_topic_partition_list_t *positions) {
+void kept_asked(struct kept *k, const rd_kafka_topic_partition_list_t *positions) {
     struct transaction *last = find(k, k->serial);
     last->positions = rd_kafka_topic_partition_list_copy(positions);
-    last->told = true;
+    last->asked = true;
+    k->looked = false;
     for (int i = 0; i < MOST; i++)
         if (&k->list[i] != last && k->list[i].lane == last->lane) clear(&k->list[i]);
 }
 
 void kept_dropped(struct kept *k) {
     struct transaction *last = find(k, k->serial);
-    if (last && !last->told) clear(last);
+    if (last) clear(last);
 }
 
 void kept_topics(const struct kept *k, const char ***list, size_t *n) {
@@ -190,34 +190,63 @@ void kept_topics(const struct kept *k, const char ***list, size_t *n) {
 
 /* ---- what is left of it ---- */
 
-static rd_kafka_topic_partition_t *add_once(rd_kafka_topic_partition_list_t *list,
-                                            const char *topic, int32_t partition) {
-    rd_kafka_topic_partition_t *is = rd_kafka_topic_partition_list_find(list, topic, partition);
-    return is ? is : rd_kafka_topic_partition_list_add(list, topic, partition);
-}
-
-static bool are_held(const rd_kafka_topic_partition_list_t *sent,
-                     rd_kafka_topic_partition_list_t *committed) {
-    for (int i = 0; i < sent->cnt; i++) {
-        const rd_kafka_topic_partition_t *x = &sent->elems[i];
-        if (add_once(committed, x->topic, x->partition)->offset < x->offset) return false;
-    }
-    return true;
-}
-
-/* Of the group, but not in it; what is pending it does not wait for. */
-static enum err_kind ask_positions(rd_kafka_topic_partition_list_t *list, struct kafka_link *link,
-                                   const struct bus_conf *conf, int wait_ms, struct err *e) {
+static rd_kafka_t *follower(struct kafka_link *link, const struct bus_conf *conf, bool committed,
+                            struct err *e) {
     rd_kafka_conf_t *c =
-        kafka_follower_conf(link, conf->properties, conf->property_count, false, e);
-    if (!c) return e->kind;
-    kafka_set(c, "group.id", conf->group);
+        kafka_follower_conf(link, conf->properties, conf->property_count, committed, e);
+    if (!c) return NULL;
+    kafka_set(c, "group.id", conf->group); /* a name that we may use; it does not join */
     rd_kafka_t *rk = kafka_make(RD_KAFKA_CONSUMER, c, e);
-    if (!rk) return e->kind;
-    rd_kafka_resp_err_t code = rd_kafka_committed(rk, list, wait_ms);
-    for (int i = 0; i < list->cnt && !code; i++) code = list->elems[i].err;
+    if (rk) rd_kafka_poll_set_consumer(rk);
+    return rk;
+}
+
+static void close_follower(rd_kafka_t *rk) {
+    rd_kafka_consumer_close(rk);
     rd_kafka_destroy(rk);
-    return code ? kafka_again(link, e, "asking for committed positions", code) : ERR_NONE;
+}
+
+/* A position never goes back: another transaction may have moved it on. */
+static void take_what_holds(struct transaction *x, rd_kafka_topic_partition_list_t *committed) {
+    rd_kafka_topic_partition_list_t *left = rd_kafka_topic_partition_list_new(8);
+    for (int i = 0; i < x->positions->cnt; i++) {
+        const rd_kafka_topic_partition_t *p = &x->positions->elems[i];
+        if (rd_kafka_topic_partition_list_find(committed, p->topic, p->partition)->offset >=
+            p->offset)
+            continue;
+        rd_kafka_topic_partition_t *to =
+            rd_kafka_topic_partition_list_add(left, p->topic, p->partition);
+        to->offset = p->offset;
+        to->metadata = p->metadata_size ? mem_copy(p->metadata, p->metadata_size) : NULL;
+        to->metadata_size = p->metadata_size;
+    }
+    x->held = x->held || (x->positions->cnt && !left->cnt);
+    rd_kafka_topic_partition_list_destroy(x->positions);
+    x->positions = left;
+}
+
+enum err_kind kept_look(struct kept *k, struct kafka_link *link, const struct bus_conf *conf,
+                        int wait_ms, struct err *e) {
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(8);
+    err_clear(e);
+    for (const struct transaction *x = NULL; !k->looked && (x = after(k, x));)
+        for (int i = 0; i < x->positions->cnt; i++) {
+            const rd_kafka_topic_partition_t *p = &x->positions->elems[i];
+            if (!rd_kafka_topic_partition_list_find(list, p->topic, p->partition))
+                rd_kafka_topic_partition_list_add(list, p->topic, p->partition);
+        }
+    rd_kafka_t *rk = list->cnt ? follower(link, conf, false, e) : NULL;
+    if (rk) {
+        rd_kafka_resp_err_t code = rd_kafka_committed(rk, list, wait_ms);
+        for (int i = 0; i < list->cnt && !code; i++) code = list->elems[i].err;
+        if (code) kafka_again(link, e, "asking for committed positions", code);
+        close_follower(rk);
+    }
+    for (struct transaction *x = NULL; list->cnt && !e->kind && (x = after(k, x));)
+        take_what_holds(x, list);
+    k->looked = !e->kind;
+    rd_kafka_topic_partition_list_destroy(list);
+    return e->kind;
 }
 
 /* By topic, partition and offset. */
@@ -230,69 +259,149 @@ static int by_place(const void *a, const void *b) {
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* Which of its records stand, by how far their partitions are stable. False when it is not known of
-   all. */
-static bool look_at_copies(struct transaction *x, rd_kafka_topic_partition_list_t *stable) {
-    struct copy **list = mem_alloc((x->count + 1) * sizeof *list);
-    const struct record *first = NULL;
-    bool known = true;
-    for (size_t i = 0; i < x->count; i++) list[i] = &x->copies[i];
-    qsort(list, x->count, sizeof *list, by_place);
-    for (size_t i = 0; i < x->count; i++) {
-        const struct record *r = &list[i]->record;
-        int64_t end = add_once(stable, r->topic, r->partition)->offset;
-        if (!first || first->partition != r->partition || strcmp(first->topic, r->topic)) first = r;
-        list[i]->stands = end > first->offset;
-        known = known && end >= first->offset;
+/* One partition's copies, from..end - 1 of the sorted list. */
+struct place {
+    size_t from, end;
+    bool over;
+};
+
+struct look {
+    struct copy **list;
+    size_t count;
+    struct place *places;
+    size_t place_count, left;
+    const char *forbidden; /* a topic that is not ours to read; NULL */
+};
+
+static void gather(struct kept *k, struct look *l) {
+    size_t most = 1;
+    for (const struct transaction *x = NULL; (x = after(k, x));) most += x->count;
+    l->list = mem_alloc(most * sizeof *l->list);
+    l->places = mem_alloc(most * sizeof *l->places);
+    for (struct transaction *x = NULL; (x = after(k, x));)
+        for (size_t i = 0; i < x->count; i++) {
+            x->copies[i].stands = false;
+            if (x->copies[i].delivered) l->list[l->count++] = &x->copies[i];
+        }
+    qsort(l->list, l->count, sizeof *l->list, by_place);
+    for (size_t i = 0; i < l->count; i++) {
+        const struct record *r = &l->list[i]->record, *last = i ? &l->list[i - 1]->record : NULL;
+        if (!last || last->partition != r->partition || strcmp(last->topic, r->topic))
+            l->places[l->place_count++] = (struct place){.from = i};
+        l->places[l->place_count - 1].end = i + 1;
     }
-    free(list);
-    return known;
+    l->left = l->place_count;
 }
 
-static enum err_kind ask_stable(rd_kafka_topic_partition_list_t *list, rd_kafka_t *rk,
-                                struct kafka_link *link, int wait_ms, struct err *e) {
-    for (int i = 0; i < list->cnt; i++) list->elems[i].offset = RD_KAFKA_OFFSET_END;
-    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(rk, list, wait_ms);
-    for (int i = 0; i < list->cnt && !code; i++) code = list->elems[i].err;
-    return code ? kafka_again(link, e, "asking for the ends of topics", code) : ERR_NONE;
+static struct place *place_of(const struct look *l, const rd_kafka_message_t *m) {
+    for (size_t i = 0; m->rkt && i < l->place_count; i++) {
+        const struct record *r = &l->list[l->places[i].from]->record;
+        if (r->partition == m->partition && !strcmp(r->topic, rd_kafka_topic_name(m->rkt)))
+            return &l->places[i];
+    }
+    return NULL;
 }
 
-static enum err_kind wait_for_others(struct kept *k, struct err *e) {
-    int64_t now = clock_monotonic_us();
-    if (!k->waits_us) k->waits_us = now;
-    if (now - k->waits_us < WAIT_MS * 1000LL)
-        return err_again(e, "a commit is looked up, and others have a transaction open before it");
-    log_warn("kafka: a broker died right behind a commit, and it cannot be seen of all its records "
-             "whether they stand: the others are sent again if any does");
+static void is_over(struct look *l, struct place *p) {
+    l->left -= !p->over;
+    p->over = true;
+}
+
+/* A log that was cut may hold another record in the place of ours. */
+static void meet(struct look *l, struct place *p, const rd_kafka_message_t *m) {
+    for (size_t i = p->from; i < p->end; i++) {
+        struct copy *c = l->list[i];
+        if (c->record.offset == m->offset)
+            c->stands = bytes_equal(c->record.key, (struct bytes){m->key, m->key_len}) &&
+                        bytes_equal(c->record.value, (struct bytes){m->payload, m->len});
+    }
+    if (m->offset >= l->list[p->end - 1]->record.offset) is_over(l, p);
+}
+
+/* What retention took was committed. */
+static enum err_kind out_of_range(struct look *l, struct place *p, rd_kafka_t *rk,
+                                  struct kafka_link *link, int wait_ms, struct err *e) {
+    const struct record *r = &l->list[p->from]->record;
+    int64_t low, high;
+    rd_kafka_resp_err_t code =
+        rd_kafka_query_watermark_offsets(rk, r->topic, r->partition, &low, &high, wait_ms);
+    if (code) return kafka_again(link, e, "asking where a partition begins", code);
+    for (size_t i = p->from; i < p->end; i++) l->list[i]->stands = l->list[i]->record.offset < low;
+    is_over(l, p);
     return ERR_NONE;
 }
 
-enum err_kind kept_look(struct kept *k, int lane, rd_kafka_t *rk, struct kafka_link *link,
-                        const struct bus_conf *conf, int wait_ms, struct err *e) {
-    rd_kafka_topic_partition_list_t *stable = rd_kafka_topic_partition_list_new(8),
-                                    *positions = rd_kafka_topic_partition_list_new(8);
-    bool known = true;
+static enum err_kind take(struct look *l, const rd_kafka_message_t *m, rd_kafka_t *rk,
+                          struct kafka_link *link, int wait_ms, struct err *e) {
+    struct place *p = place_of(l, m);
+    if (!p || p->over) return ERR_NONE;
+    switch (m->err) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR: meet(l, p, m); break;
+    case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        if (m->offset > l->list[p->end - 1]->record.offset) is_over(l, p);
+        break;
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE: return out_of_range(l, p, rk, link, wait_ms, e);
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        l->forbidden = l->list[p->from]->record.topic;
+        break;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION: /* it was deleted: nobody misses anything in it */
+        for (size_t i = p->from; i < p->end; i++) l->list[i]->stands = true;
+        is_over(l, p);
+        break;
+    default: break; /* it is tried again */
+    }
+    return ERR_NONE;
+}
+
+/* Reads each partition from the first of its copies to the last; what does not come was aborted. */
+static enum err_kind read_places(struct look *l, struct kafka_link *link,
+                                 const struct bus_conf *conf, int wait_ms, struct err *e) {
+    int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
+    rd_kafka_t *rk = follower(link, conf, true, e);
+    if (!rk) return e->kind;
+    rd_kafka_topic_partition_list_t *from = rd_kafka_topic_partition_list_new(8);
+    for (size_t i = 0; i < l->place_count; i++) {
+        const struct record *r = &l->list[l->places[i].from]->record;
+        rd_kafka_topic_partition_list_add(from, r->topic, r->partition)->offset = r->offset;
+    }
+    rd_kafka_resp_err_t code = rd_kafka_assign(rk, from);
+    if (code) kafka_again(link, e, "reading what was committed", code);
+    while (l->left && !l->forbidden && !e->kind && clock_monotonic_us() < deadline) {
+        rd_kafka_message_t *m = rd_kafka_consumer_poll(rk, POLL_MS);
+        if (m) (void)!take(l, m, rk, link, wait_ms, e);
+        if (m) rd_kafka_message_destroy(m);
+    }
+    rd_kafka_topic_partition_list_destroy(from);
+    close_follower(rk);
+    return e->kind;
+}
+
+/* Which records stand. *forbidden: that is not ours to see. */
+static enum err_kind look_at_records(struct kept *k, struct kafka_link *link,
+                                     const struct bus_conf *conf, int wait_ms, bool *forbidden,
+                                     struct err *e) {
+    struct look l = {0};
     err_clear(e);
-    for (struct transaction *x = NULL; (x = after(k, x));) {
-        if (x->looked || x->lane != lane) continue;
-        for (size_t i = 0; i < x->count; i++)
-            add_once(stable, x->copies[i].record.topic, x->copies[i].record.partition);
-        for (int i = 0; i < x->positions->cnt; i++)
-            add_once(positions, x->positions->elems[i].topic, x->positions->elems[i].partition);
-    }
-    if (stable->cnt) (void)!ask_stable(stable, rk, link, wait_ms, e);
-    if (positions->cnt && !e->kind) (void)!ask_positions(positions, link, conf, wait_ms, e);
-    for (struct transaction *x = NULL; !e->kind && (x = after(k, x));) {
-        if (x->looked || x->lane != lane) continue;
-        known = look_at_copies(x, stable) && known;
-        x->held = are_held(x->positions, positions);
-    }
-    rd_kafka_topic_partition_list_destroy(stable);
-    rd_kafka_topic_partition_list_destroy(positions);
-    if (e->kind || (!known && wait_for_others(k, e))) return e->kind;
-    k->waits_us = 0;
-    for (struct transaction *x = NULL; (x = after(k, x));)
-        if (x->lane == lane) x->looked = true;
+    gather(k, &l);
+    if (l.left) (void)!read_places(&l, link, conf, wait_ms, e);
+    *forbidden = l.forbidden != NULL;
+    if (l.forbidden)
+        log_warn("kafka: a connection was lost behind a commit. Whether all of it stands cannot be "
+                 "seen: this user may not read %s",
+                 l.forbidden);
+    free(l.list);
+    free(l.places);
+    if (e->kind || l.forbidden || !l.left) return e->kind;
+    int64_t now = clock_monotonic_us();
+    if (!k->waits_us) k->waits_us = now;
+    if (now - k->waits_us < WAIT_MS * 1000LL)
+        return err_again(e, "a commit is looked up, and a transaction stands open before it");
+    log_warn(
+        "kafka: whether all records of a commit stand cannot be seen, for a transaction stands "
+        "open before them: they are sent again if others of them stand");
     return ERR_NONE;
 }
 
@@ -307,7 +416,7 @@ struct missing {
 };
 
 static bool lacks_positions(const struct transaction *x) {
-    return x->positions->cnt && !x->held;
+    return x->positions->cnt;
 }
 
 static size_t count_standing(const struct transaction *x) {
@@ -319,7 +428,7 @@ static size_t count_standing(const struct transaction *x) {
 static struct missing count_missing(struct kept *k) {
     struct missing m = {0};
     for (const struct transaction *x = NULL; (x = after(k, x));)
-        if (x->count && (count_standing(x) || (x->positions->cnt && x->held))) m.last = x->serial;
+        if (x->count && (count_standing(x) || x->held)) m.last = x->serial;
     for (const struct transaction *x = NULL; (x = after(k, x)) && x->serial <= m.last;) {
         size_t standing = count_standing(x);
         m.of += x->count;
@@ -332,22 +441,26 @@ static struct missing count_missing(struct kept *k) {
     return m;
 }
 
+/* *refused: and always will be. */
 static enum err_kind send_missing(struct kept *k, const struct missing *m, rd_kafka_t *rk,
-                                  struct kafka_link *link, int64_t deadline, struct err *e) {
+                                  struct kafka_link *link, bool *refused, struct err *e) {
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
     (void)kafka_undelivered(link);
     for (struct transaction *x = NULL; (x = after(k, x)) && x->serial <= m->last;)
         for (size_t i = 0; i < x->count && !code; i++) {
             struct copy *c = &x->copies[i];
             if (c->stands || (lacks_positions(x) && !m->positions)) continue;
-            while ((code = kafka_produce(rk, &c->record, c->record.partition, opaque_of(x, i))) ==
-                       RD_KAFKA_RESP_ERR__QUEUE_FULL &&
-                   clock_monotonic_us() < deadline)
-                rd_kafka_poll(rk, 10);
+            while ((code = kafka_produce(rk, &c->record, c->record.partition,
+                                         opaque_of(x, i, false))) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+                rd_kafka_poll(rk, POLL_MS); /* message.timeout.ms ends it */
         }
-    int64_t left = (deadline - clock_monotonic_us()) / 1000;
-    if (!code) code = rd_kafka_flush(rk, left > 0 ? (int)left : 0);
+    while (!code && rd_kafka_flush(rk, POLL_MS)) continue;
     if (!code) code = kafka_undelivered(link);
+    *refused =
+        code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
+        code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+        code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+        code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || code == RD_KAFKA_RESP_ERR_INVALID_RECORD;
     return code ? kafka_again_sending(link, e, code) : ERR_NONE;
 }
 
@@ -378,10 +491,19 @@ static enum err_kind failed(struct kafka_link *link, rd_kafka_error_t *error, bo
 static enum err_kind complete(struct kept *k, const struct missing *m, rd_kafka_t *rk,
                               struct kafka_link *link, int wait_ms, bool *dead, bool *fenced,
                               struct err *e) {
-    int64_t deadline = clock_monotonic_us() + wait_ms * 1000LL;
+    bool refused;
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) return failed(link, error, dead, e);
-    if (send_missing(k, m, rk, link, deadline, e)) return *dead = true, e->kind;
+    if (send_missing(k, m, rk, link, &refused, e)) {
+        *dead = true;
+        if (!refused) return e->kind;
+        log_error(
+            "kafka: a broker's death tore a commit: %zu of its %zu records are gone, and cannot "
+            "be sent again: %s",
+            m->records, m->of, e->text);
+        forget(k);
+        return e->kind;
+    }
     if (m->positions && (error = send_positions(k, m, rk, wait_ms))) {
         if (!is_fenced(rd_kafka_error_code(error))) return failed(link, error, dead, e);
         rd_kafka_error_destroy(error);
@@ -389,41 +511,67 @@ static enum err_kind complete(struct kept *k, const struct missing *m, rd_kafka_
         *fenced = true;
         return ERR_NONE;
     }
-    if ((error = rd_kafka_commit_transaction(rk, wait_ms))) return failed(link, error, dead, e);
-    log_warn("kafka: a broker died in the midst of a commit: %zu of its %zu records were gone and "
-             "are there again%s",
-             m->records, m->of, m->positions ? ", and so are the positions" : "");
-    rd_kafka_poll(rk, 0); /* what it has to say of its connections */
-    if (!kafka_failed_us(link)) return ERR_NONE;
-    /* It may be torn as well. What was sent again stands where it was sent to. */
-    for (struct transaction *x = NULL; (x = after(k, x));) x->looked = false;
-    *dead = true;
-    return err_again(e, "the broker was away while a commit was completed");
+    k->looked = false; /* what comes of this is seen by looking again */
+    while ((error = rd_kafka_commit_transaction(rk, wait_ms)) &&
+           rd_kafka_error_is_retriable(error) && !kafka_failed_us(link)) {
+        rd_kafka_error_destroy(error);
+        rd_kafka_poll(rk, 0); /* what it has to say of its connections */
+    }
+    if (error) return failed(link, error, dead, e);
+    rd_kafka_poll(rk, 0);
+    if (kafka_failed_us(link)) {
+        *dead = true;
+        return err_again(e, "the broker was away while a commit was completed");
+    }
+    log_warn(
+        "kafka: a broker's death tore a commit: %zu of its %zu records were gone and are there "
+        "again%s",
+        m->records, m->of, m->positions ? ", and so are the positions" : "");
+    return ERR_NONE;
 }
 
 static enum err_kind complete_without_positions(struct kept *k, struct missing *m, rd_kafka_t *rk,
                                                 struct kafka_link *link, int wait_ms, bool *dead,
                                                 struct err *e) {
     bool fenced;
-    log_error(
-        "kafka: a broker died in the midst of a commit, and the group gave the partitions away "
-        "before its positions were there again: the input of %zu records that stand comes "
-        "again, and doubles them",
-        m->stands);
+    if (m->stands)
+        log_error(
+            "kafka: a broker's death tore a commit, and the partitions are not ours any more, to "
+            "commit its positions: the input of %zu records that stand comes again, and "
+            "doubles them",
+            m->stands);
     m->positions = false;
     m->records -= m->gone;
     return m->records ? complete(k, m, rk, link, wait_ms, dead, &fenced, e) : ERR_NONE;
 }
 
-enum err_kind kept_mend(struct kept *k, rd_kafka_t *rk, struct kafka_link *link, int wait_ms,
-                        bool *dead, struct err *e) {
-    struct missing m = count_missing(k);
+/* Until its markers are certain in turn it is kept, as lane 0's. */
+static void keep_completed(struct kept *k, uint32_t last) {
+    for (int i = 0; i < MOST; i++) {
+        struct transaction *x = &k->list[i];
+        if (x->asked && x->serial <= last)
+            x->lane = 0;
+        else
+            clear(x);
+    }
+}
+
+enum err_kind kept_mend(struct kept *k, rd_kafka_t *rk, struct kafka_link *link,
+                        const struct bus_conf *conf, int wait_ms, bool *completed, bool *dead,
+                        struct err *e) {
+    bool forbidden;
+    *completed = false;
+    if (look_at_records(k, link, conf, wait_ms, &forbidden, e)) return e->kind;
+    struct missing m = forbidden ? (struct missing){0} : count_missing(k);
+    *completed = m.records || m.positions;
     bool fenced = m.positions && !k->group;
-    err_clear(e);
-    if ((m.records || m.positions) && !fenced &&
-        complete(k, &m, rk, link, wait_ms, dead, &fenced, e))
+    if (*completed && !fenced && complete(k, &m, rk, link, wait_ms, dead, &fenced, e))
         return e->kind;
     if (fenced && complete_without_positions(k, &m, rk, link, wait_ms, dead, e)) return e->kind;
-    for (struct transaction *x; (x = after(k, NULL));) clear(x);
+    k->waits_us = 0;
+    if (*completed && !fenced)
+        keep_completed(k, m.last);
+    else
+        forget(k);
     return ERR_NONE;
 }

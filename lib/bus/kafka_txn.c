@@ -32,8 +32,6 @@ enum {
     CALL_MS = 2000,
     ROOM_MS = 5000, /* in the sending queue; well inside transaction.timeout.ms */
     FENCED_SOON_MS = 30000,
-    LOOK_MS = 5000, /* before an abort */
-    LOOK_AGAIN_MS = 50,
     /* Behind a commit all its markers are written long before; but who was stopped, or behind a network
        that lets nothing through, learns late that a broker died. */
     MARKERS_MS = 60000,
@@ -174,23 +172,6 @@ void txn_distrust(struct txns *t) {
     t->dead = true;
 }
 
-/* An abort closes what the producer's id has open in a partition, what was told before as well: what is
-   left of that is seen now or never. While the coordinator has not begun on this transaction it may be
-   at the one before, and nothing of this one is aborted. */
-static void look_before_abort(struct txns *t, rd_kafka_t *rk, bool positions_sent) {
-    struct err why;
-    int64_t end = clock_monotonic_us() + LOOK_MS * 1000LL;
-    if (!in_doubt(t) || !(positions_sent || kept_is_there(t->link->kept))) return;
-    while (kept_look(t->link->kept, t->turn, rk, t->link, t->conf, CALL_MS, &why)) {
-        if (stopping(t) || clock_monotonic_us() > end) {
-            log_warn("kafka: what a broker's death left of the last commit is not seen: %s",
-                     why.text);
-            return;
-        }
-        clock_sleep_ms(LOOK_AGAIN_MS);
-    }
-}
-
 static void *run(void *arg) {
     struct txns *t = arg;
     pthread_mutex_lock(&t->lock);
@@ -202,17 +183,18 @@ static void *run(void *arg) {
         pthread_mutex_unlock(&t->lock);
 
         int64_t start = clock_monotonic_us();
-        bool dead = false, asked = false, doubtful = false, sent = false, told = false;
+        bool dead = false, asked = false, doubtful = false, decided = false;
         rd_kafka_resp_err_t died_of = RD_KAFKA_RESP_ERR_NO_ERROR;
         rd_kafka_error_t *error = NULL;
         struct err why = {0};
         forgive_failure(t);
         if (work == COMMIT) {
             error = t->positions->cnt ? send_positions(t, rk) : NULL;
-            sent = !error && t->positions->cnt;
             if (!error) flush(t, rk);
             doubtful = !error && in_doubt(t);
-            if (!error && !doubtful) told = !(error = commit(t, rk, &asked));
+            decided = !error && !doubtful;
+            if (decided) kept_asked(t->link->kept, t->positions);
+            if (decided) error = commit(t, rk, &asked);
         }
         if (error) {
             rd_kafka_resp_err_t lost = kafka_undelivered(t->link);
@@ -221,12 +203,6 @@ static void *run(void *arg) {
             kafka_again_error(t->link, &why, "the commit", error);
             if (lost) kafka_again_sending(t->link, &why, lost);
         }
-        if (told) {
-            kept_told(t->link->kept, t->positions);
-        } else {
-            look_before_abort(t, rk, sent);
-            kept_dropped(t->link->kept);
-        }
         if (work == ABORT || (error && !dead)) {
             rd_kafka_error_t *failed = abort_(t, rk, &asked);
             if (failed) {
@@ -234,6 +210,7 @@ static void *run(void *arg) {
                 rd_kafka_error_destroy(failed);
             }
         }
+        if (!decided || (error && !dead)) kept_dropped(t->link->kept);
         doubtful = !dead && (doubtful || asked || in_doubt(t));
         if (doubtful && !why.kind)
             err_again(&why, "the broker was away during a commit: what came of it is looked up");
@@ -298,36 +275,17 @@ static bool has_met(const struct txns *t, const char *topic) {
     return false;
 }
 
-/* Lane after lane is looked at and then ended: what the one has open may stand before the other's. */
-static enum err_kind end_lanes(struct txns *t, const rd_kafka_topic_partition_list_t *open,
-                               const char *in, bool look, int wait_ms, struct err *e) {
-    bool ended[LANES] = {false};
-    struct err seen = {0};
-    int left = t->count;
-    for (int turn = 0; turn < t->count * t->count && left; turn++) {
-        int i = turn % t->count;
-        rd_kafka_t *rk = t->lanes[i].rk;
-        if (ended[i] || (look && kept_look(t->link->kept, i, rk, t->link, t->conf, wait_ms, &seen)))
-            continue;
-        if (heal_end(rk, t->link, t->conf->group, in, open, wait_ms, &t->dead, &t->died_of, e))
-            return e->kind;
-        ended[i] = true;
-        left--;
-    }
-    if (left) *e = seen;
-    return e->kind;
-}
-
 /* Ends what earlier lives of the lanes left open in these topics, and of the positions of `in` (NULL:
-   none). Topics that could be looked at are met. No transaction is under way. look: what was told is in
-   doubt. */
+   none). Topics that could be looked at are met. No transaction is under way. */
 static enum err_kind heal(struct txns *t, const char *const *topics, size_t n, const char *in,
-                          bool look, int wait_ms, struct err *e) {
+                          int wait_ms, struct err *e) {
     rd_kafka_topic_partition_list_t *open = rd_kafka_topic_partition_list_new(1);
     bool *seen = mem_zeroed(n, sizeof *seen);
     enum err_kind kind =
         heal_find(t->lanes[0].rk, t->link, t->conf, topics, n, wait_ms, open, seen, e);
-    if (!kind) kind = end_lanes(t, open, in, look, wait_ms, e);
+    for (int i = 0; i < t->count && !kind; i++)
+        kind = heal_end(t->lanes[i].rk, t->link, t->conf->group, in, open, wait_ms, &t->dead,
+                        &t->died_of, e);
     for (size_t i = 0; i < n && !kind; i++) {
         if (!seen[i] || has_met(t, topics[i])) continue;
         t->met = mem_resize(t->met, (t->met_count + 1) * sizeof *t->met);
@@ -345,8 +303,12 @@ static enum err_kind make_clean(struct txns *t, int wait_ms, struct err *e) {
     size_t n = t->conf->out_count;
     for (size_t i = 0; i < n; i++) topics[i] = t->conf->out[i];
     kept_topics(kept, &topics, &n);
-    if (!heal(t, topics, n, t->conf->in, true, wait_ms, e))
-        (void)!kept_mend(kept, t->lanes[0].rk, t->link, wait_ms, &t->dead, e);
+    bool completed = false;
+    if (!kept_look(kept, t->link, t->conf, wait_ms, e) &&
+        !heal(t, topics, n, t->conf->in, wait_ms, e) &&
+        !kept_mend(kept, t->lanes[0].rk, t->link, t->conf, wait_ms, &completed, &t->dead, e) &&
+        completed)
+        t->committed_us = clock_monotonic_us();
     free(topics);
     return e->kind;
 }
@@ -417,7 +379,7 @@ static enum err_kind meet_topics(struct txns *t, struct err *e) {
             strange[n++] = l->topic;
         }
     }
-    if (n) (void)!heal(t, strange, n, NULL, false, CALL_MS, e);
+    if (n) (void)!heal(t, strange, n, NULL, CALL_MS, e);
     for (size_t i = 0; i < n && !e->kind; i++)
         if (!has_met(t, strange[i]))
             kafka_again(t->link, e, strange[i], RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
@@ -510,7 +472,7 @@ enum txn_outcome txn_wait(struct txns *t, int wait_ms, rd_kafka_topic_partition_
 
     t->busy = false;
     t->turn = (t->turn + 1) % t->count;
-    kept_group(t->link->kept, t->group);
+    if (t->group) kept_group(t->link->kept, t->group);
     t->group = NULL;
     *positions = NULL;
     if (outcome == TXN_COMMITTED) {

@@ -119,9 +119,9 @@ static rd_kafka_topic_partition_list_t *positions(int64_t offset) {
     return list;
 }
 
-static void tell(int64_t offset) {
+static void ask(int64_t offset) {
     rd_kafka_topic_partition_list_t *list = positions(offset);
-    kept_told(link_.kept, list);
+    kept_asked(link_.kept, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -139,18 +139,7 @@ static void tear(int lane, const char *word, size_t n, int32_t stand, int64_t of
         rd_kafka_destroy(lanes[lane]);
         lanes[lane] = make_producer(lane ? out : in);
     }
-    assert_true(kept_is_there(link_.kept));
-    tell(offset);
-}
-
-static void commit_positions(int64_t offset) {
-    rd_kafka_topic_partition_list_t *list = positions(offset);
-    rd_kafka_consumer_group_metadata_t *member = rd_kafka_consumer_group_metadata_new(group);
-    done(rd_kafka_begin_transaction(other));
-    done(rd_kafka_send_offsets_to_transaction(other, list, member, WAIT_MS));
-    done(rd_kafka_commit_transaction(other, WAIT_MS));
-    rd_kafka_consumer_group_metadata_destroy(member);
-    rd_kafka_topic_partition_list_destroy(list);
+    ask(offset);
 }
 
 static int64_t position(void) {
@@ -164,26 +153,34 @@ static int64_t position(void) {
     return found;
 }
 
+static void commit_positions(int64_t offset) {
+    rd_kafka_topic_partition_list_t *list = positions(offset);
+    rd_kafka_consumer_group_metadata_t *member = rd_kafka_consumer_group_metadata_new(group);
+    done(rd_kafka_begin_transaction(other));
+    done(rd_kafka_send_offsets_to_transaction(other, list, member, WAIT_MS));
+    done(rd_kafka_commit_transaction(other, WAIT_MS));
+    rd_kafka_consumer_group_metadata_destroy(member);
+    rd_kafka_topic_partition_list_destroy(list);
+    assert_int_equal(position(), offset); /* which waits for the marker */
+}
+
 /* As kafka_txn.c does it. */
-static enum err_kind look(void) {
-    bool ended[LANES] = {false};
-    for (int turn = 0; turn < LANES * LANES; turn++) {
-        int i = turn % LANES;
-        if (ended[i] || kept_look(link_.kept, i, lanes[i], &link_, &conf, WAIT_MS, &err)) continue;
+static enum err_kind try_to_mend(int wait_ms) {
+    bool completed, dead = false;
+    must(kept_look(link_.kept, &link_, &conf, WAIT_MS, &err));
+    for (int i = 0; i < LANES; i++) {
         if (is_open[i]) done(rd_kafka_abort_transaction(lanes[i], WAIT_MS));
         is_open[i] = false;
-        ended[i] = true;
     }
-    return ended[0] && ended[1] ? ERR_NONE : ERR_AGAIN;
+    enum err_kind kind =
+        kept_mend(link_.kept, lanes[0], &link_, &conf, wait_ms, &completed, &dead, &err);
+    assert_false(dead);
+    return kind;
 }
 
 static void mend_for(rd_kafka_consumer_group_metadata_t *member) {
-    bool dead = false;
     kept_group(link_.kept, member);
-    for (int64_t until = clock_monotonic_us() + WAIT_MS * 1000LL; look(); clock_sleep_ms(20))
-        assert_true(clock_monotonic_us() < until);
-    must(kept_mend(link_.kept, lanes[0], &link_, WAIT_MS, &dead, &err));
-    assert_false(dead);
+    must(try_to_mend(WAIT_MS));
 }
 
 static void mend(void) {
@@ -315,6 +312,46 @@ static void the_one_behind_is_read_again(void **state) {
     assert_int_equal(position(), 7);
 }
 
+/* The next transaction has moved a position on: it does not go back. */
+static void positions_do_not_go_back(void **state) {
+    const size_t counts[] = {4, 3};
+    (void)state;
+    const struct record *list = records("a", 4);
+    rd_kafka_topic_partition_list_t *two = positions(7);
+    rd_kafka_topic_partition_list_add(two, in, 2)->offset = 9;
+    kept_begin(link_.kept, 0, list, 4);
+    put(lanes[0], list, 4, 0, PARTITIONS);
+    is_open[0] = true;
+    kept_asked(link_.kept, two);
+    rd_kafka_topic_partition_list_destroy(two);
+    tear(1, "b", 3, PARTITIONS, 12);
+    commit_positions(12);
+    mend();
+    HOLDS("a", "b");
+    assert_int_equal(position(), 12);
+}
+
+/* What completes a commit may be torn in turn: it is kept. */
+static void what_was_completed_is_kept(void **state) {
+    const size_t counts[] = {7, 3};
+    (void)state;
+    tear(0, "a", 7, 1, 7);
+    tear(1, "b", 3, 2, 9);
+    mend();
+    HOLDS("a", "b");
+    const char **topics = NULL;
+    size_t n = 0;
+    kept_topics(link_.kept, &topics, &n);
+    assert_int_equal(n, 1);
+    assert_string_equal(topics[0], out);
+    mend(); /* it stands */
+    HOLDS("a", "b");
+    n = 0;
+    kept_topics(link_.kept, &topics, &n);
+    assert_int_equal(n, 0);
+    free(topics);
+}
+
 /* One that was given up is not brought back by those that stand. */
 static void what_was_dropped_stays_away(void **state) {
     const size_t counts[] = {4};
@@ -352,7 +389,8 @@ static void an_open_transaction_of_others_is_waited_for(void **state) {
                      RD_KAFKA_RESP_ERR_NO_ERROR);
     assert_int_equal(rd_kafka_flush(other, WAIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
     tear(0, "a", 3, 2, 7);
-    assert_int_equal(look(), ERR_AGAIN);
+    kept_group(link_.kept, rd_kafka_consumer_group_metadata_new(group));
+    assert_int_equal(try_to_mend(1500), ERR_AGAIN);
     done(rd_kafka_commit_transaction(other, WAIT_MS));
     mend();
     HOLDS("a", "other");
@@ -378,6 +416,8 @@ int main(int argc, char **argv) {
         TEST(the_one_before_is_completed_too),
         TEST(whichever_lane_it_was),
         TEST(the_one_behind_is_read_again),
+        TEST(positions_do_not_go_back),
+        TEST(what_was_completed_is_kept),
         TEST(what_was_dropped_stays_away),
         TEST(the_group_has_the_last_word),
         TEST(an_open_transaction_of_others_is_waited_for),
