@@ -85,6 +85,8 @@ class OwnBroker:
         self.disk = bool(size) and subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(self.data)], capture_output=True).returncode == 0
         self.port = live.free_port()
+        for _ in range(9):  # the controller takes the first that is free behind it, at every start another perhaps
+            live.free_port()
         self.address = f"127.0.0.1:{self.port}"
         atexit.register(self.close)
 
