@@ -11,10 +11,10 @@
  * done, and its input comes again. With any, it is completed: what is missing is sent again from the
  * copies, and the positions with it, in the order in which the transactions began.
  *
- * Whether a record stands is seen by reading where it was put: what was aborted does not come. That
- * needs the right to read what the worker writes; without it all is as it was. Whether positions hold is
- * asked before our abort, with no regard to what is pending: what is pending is ours alone, and who owns
- * the partition now waits for it.
+ * Whether a record stands is seen by reading where it was put: what was aborted does not come. Where that
+ * cannot be read, for want of the right or because others stand open before it, all is as it was. Whether
+ * positions hold is asked before our abort, with no regard to what is pending: what is pending is ours
+ * alone, and who owns the partition now waits for it.
  *
  * What this cannot mend: a worker that dies together with the broker takes the copies along.
  */
@@ -28,9 +28,11 @@
 
 enum {
     MOST = 6, /* of two lanes what was asked for last and one under way; and what was completed */
+    TRIES = 5,
     POLL_MS = 100,
-    WAIT_MS =
-        60000, /* for others; what is not known then counts as gone: doubled rather than lost */
+    WAIT_MS = 60000, /* for others; then it is not looked any more */
+    CERTAIN_MS =
+        60000, /* behind a commit, on a broker that takes the next, all markers are written */
 };
 
 struct copy {
@@ -41,12 +43,14 @@ struct copy {
 struct transaction {
     uint32_t serial; /* 0: none is here */
     int lane;
-    bool asked;
+    bool asked, told; /* told: committed */
+    int64_t asked_us;
     struct copy *copies;
     size_t count;
     /* When asked for; those that do not hold, when looked at. held: there were some, and all hold. */
     rd_kafka_topic_partition_list_t *positions;
     bool held;
+    rd_kafka_consumer_group_metadata_t *group; /* that they were sent with */
     struct arena memory;
 };
 
@@ -55,7 +59,7 @@ struct kept {
     uint32_t serial; /* of the one that began last */
     bool looked;
     int64_t waits_us; /* since when others are waited for; 0: they are not */
-    rd_kafka_consumer_group_metadata_t *group;
+    int tries;        /* to complete it */
 };
 
 struct kept *kept_open(void) {
@@ -64,6 +68,7 @@ struct kept *kept_open(void) {
 
 static void clear(struct transaction *x) {
     if (x->positions) rd_kafka_topic_partition_list_destroy(x->positions);
+    if (x->group) rd_kafka_consumer_group_metadata_destroy(x->group);
     arena_reset(&x->memory);
     *x = (struct transaction){.memory = x->memory};
 }
@@ -74,13 +79,7 @@ void kept_free(struct kept *k) {
         clear(&k->list[i]);
         arena_free(&k->list[i].memory);
     }
-    kept_group(k, NULL);
     free(k);
-}
-
-void kept_group(struct kept *k, rd_kafka_consumer_group_metadata_t *group) {
-    if (k->group) rd_kafka_consumer_group_metadata_destroy(k->group);
-    k->group = group;
 }
 
 static struct transaction *find(struct kept *k, uint32_t serial) {
@@ -104,6 +103,8 @@ static struct transaction *after(struct kept *k, const struct transaction *x) {
 
 static void forget(struct kept *k) {
     for (int i = 0; i < MOST; i++) clear(&k->list[i]);
+    k->waits_us = 0;
+    k->tries = 0;
 }
 
 /* ---- what is kept ---- */
@@ -166,9 +167,26 @@ void kept_asked(struct kept *k, const rd_kafka_topic_partition_list_t *positions
     struct transaction *last = find(k, k->serial);
     last->positions = rd_kafka_topic_partition_list_copy(positions);
     last->asked = true;
+    last->asked_us = clock_monotonic_us();
     k->looked = false;
-    for (int i = 0; i < MOST; i++)
-        if (&k->list[i] != last && k->list[i].lane == last->lane) clear(&k->list[i]);
+    for (int i = 0; i < MOST; i++) {
+        struct transaction *x = &k->list[i];
+        if (x != last &&
+            (x->lane == last->lane || last->asked_us - x->asked_us > CERTAIN_MS * 1000LL))
+            clear(x);
+    }
+}
+
+void kept_told(struct kept *k) {
+    find(k, k->serial)->told = true;
+}
+
+void kept_group(struct kept *k, rd_kafka_consumer_group_metadata_t *group) {
+    struct transaction *last = find(k, k->serial);
+    if (last && last->asked && !last->group)
+        last->group = group;
+    else if (group)
+        rd_kafka_consumer_group_metadata_destroy(group);
 }
 
 void kept_dropped(struct kept *k) {
@@ -259,9 +277,9 @@ static int by_place(const void *a, const void *b) {
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* One partition's copies, from..end - 1 of the sorted list. */
+/* One partition's copies, from..end - 1 of the sorted list; those before `at` are read. */
 struct place {
-    size_t from, end;
+    size_t from, at, end;
     bool over;
 };
 
@@ -270,7 +288,7 @@ struct look {
     size_t count;
     struct place *places;
     size_t place_count, left;
-    const char *forbidden; /* a topic that is not ours to read; NULL */
+    const char *unseen; /* a topic that cannot be read there; NULL */
 };
 
 static void gather(struct kept *k, struct look *l) {
@@ -287,7 +305,7 @@ static void gather(struct kept *k, struct look *l) {
     for (size_t i = 0; i < l->count; i++) {
         const struct record *r = &l->list[i]->record, *last = i ? &l->list[i - 1]->record : NULL;
         if (!last || last->partition != r->partition || strcmp(last->topic, r->topic))
-            l->places[l->place_count++] = (struct place){.from = i};
+            l->places[l->place_count++] = (struct place){.from = i, .at = i};
         l->places[l->place_count - 1].end = i + 1;
     }
     l->left = l->place_count;
@@ -309,51 +327,31 @@ static void is_over(struct look *l, struct place *p) {
 
 /* A log that was cut may hold another record in the place of ours. */
 static void meet(struct look *l, struct place *p, const rd_kafka_message_t *m) {
-    for (size_t i = p->from; i < p->end; i++) {
-        struct copy *c = l->list[i];
-        if (c->record.offset == m->offset)
-            c->stands = bytes_equal(c->record.key, (struct bytes){m->key, m->key_len}) &&
-                        bytes_equal(c->record.value, (struct bytes){m->payload, m->len});
+    while (p->at < p->end && l->list[p->at]->record.offset < m->offset) p->at++;
+    if (p->at < p->end && l->list[p->at]->record.offset == m->offset) {
+        struct copy *c = l->list[p->at++];
+        c->stands = bytes_equal(c->record.key, (struct bytes){m->key, m->key_len}) &&
+                    bytes_equal(c->record.value, (struct bytes){m->payload, m->len});
     }
-    if (m->offset >= l->list[p->end - 1]->record.offset) is_over(l, p);
+    if (p->at == p->end) is_over(l, p);
 }
 
-/* What retention took was committed. */
-static enum err_kind out_of_range(struct look *l, struct place *p, rd_kafka_t *rk,
-                                  struct kafka_link *link, int wait_ms, struct err *e) {
-    const struct record *r = &l->list[p->from]->record;
-    int64_t low, high;
-    rd_kafka_resp_err_t code =
-        rd_kafka_query_watermark_offsets(rk, r->topic, r->partition, &low, &high, wait_ms);
-    if (code) return kafka_again(link, e, "asking where a partition begins", code);
-    for (size_t i = p->from; i < p->end; i++) l->list[i]->stands = l->list[i]->record.offset < low;
-    is_over(l, p);
-    return ERR_NONE;
-}
-
-static enum err_kind take(struct look *l, const rd_kafka_message_t *m, rd_kafka_t *rk,
-                          struct kafka_link *link, int wait_ms, struct err *e) {
+static void take(struct look *l, const rd_kafka_message_t *m) {
     struct place *p = place_of(l, m);
-    if (!p || p->over) return ERR_NONE;
+    if (!p || p->over) return;
     switch (m->err) {
     case RD_KAFKA_RESP_ERR_NO_ERROR: meet(l, p, m); break;
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         if (m->offset > l->list[p->end - 1]->record.offset) is_over(l, p);
         break;
-    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE: return out_of_range(l, p, rk, link, wait_ms, e);
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET: /* it was cut, by whom ever */
+    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-        l->forbidden = l->list[p->from]->record.topic;
-        break;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION: /* it was deleted: nobody misses anything in it */
-        for (size_t i = p->from; i < p->end; i++) l->list[i]->stands = true;
-        is_over(l, p);
-        break;
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION: l->unseen = l->list[p->from]->record.topic; break;
     default: break; /* it is tried again */
     }
-    return ERR_NONE;
 }
 
 /* Reads each partition from the first of its copies to the last; what does not come was aborted. */
@@ -369,49 +367,51 @@ static enum err_kind read_places(struct look *l, struct kafka_link *link,
     }
     rd_kafka_resp_err_t code = rd_kafka_assign(rk, from);
     if (code) kafka_again(link, e, "reading what was committed", code);
-    while (l->left && !l->forbidden && !e->kind && clock_monotonic_us() < deadline) {
+    while (l->left && !l->unseen && !e->kind && clock_monotonic_us() < deadline) {
         rd_kafka_message_t *m = rd_kafka_consumer_poll(rk, POLL_MS);
-        if (m) (void)!take(l, m, rk, link, wait_ms, e);
-        if (m) rd_kafka_message_destroy(m);
+        if (!m) continue;
+        take(l, m);
+        rd_kafka_message_destroy(m);
     }
     rd_kafka_topic_partition_list_destroy(from);
     close_follower(rk);
     return e->kind;
 }
 
-/* Which records stand. *forbidden: that is not ours to see. */
+/* Which records stand. *unseen: that cannot be seen. */
 static enum err_kind look_at_records(struct kept *k, struct kafka_link *link,
-                                     const struct bus_conf *conf, int wait_ms, bool *forbidden,
+                                     const struct bus_conf *conf, int wait_ms, bool *unseen,
                                      struct err *e) {
     struct look l = {0};
     err_clear(e);
     gather(k, &l);
     if (l.left) (void)!read_places(&l, link, conf, wait_ms, e);
-    *forbidden = l.forbidden != NULL;
-    if (l.forbidden)
-        log_warn("kafka: a connection was lost behind a commit. Whether all of it stands cannot be "
-                 "seen: this user may not read %s",
-                 l.forbidden);
-    free(l.list);
-    free(l.places);
-    if (e->kind || l.forbidden || !l.left) return e->kind;
     int64_t now = clock_monotonic_us();
     if (!k->waits_us) k->waits_us = now;
-    if (now - k->waits_us < WAIT_MS * 1000LL)
-        return err_again(e, "a commit is looked up, and a transaction stands open before it");
-    log_warn(
-        "kafka: whether all records of a commit stand cannot be seen, for a transaction stands "
-        "open before them: they are sent again if others of them stand");
-    return ERR_NONE;
+    bool late = l.left && now - k->waits_us >= WAIT_MS * 1000LL;
+    *unseen = l.unseen || late;
+    if (!e->kind && l.left && !*unseen)
+        err_again(e, "a commit is looked up, and a transaction stands open before it");
+    if (!e->kind && *unseen)
+        log_warn(
+            "kafka: a connection was lost behind a commit; it cannot be seen whether all of it "
+            "stands: %s%s",
+            l.unseen ? "not ours to read, or cut: " : "a transaction stands open before it",
+            l.unseen ? l.unseen : "");
+    free(l.list);
+    free(l.places);
+    return e->kind;
 }
 
 /* ---- what is made good ---- */
 
-/* Up to the last transaction of which there is a trace; what comes behind it is read again. */
+/* Up to the last transaction of which there is a trace; what comes behind it is read again. Positions that
+   hold are one only where the commit was told: somebody else may have done its work and gone on. */
 struct missing {
     uint32_t last;       /* its serial; 0: there is none */
     size_t records, of;  /* that are gone, of how many */
-    bool positions;      /* some are gone; with them: */
+    bool positions;      /* some are gone */
+    bool no_group;       /* of a transaction of theirs; with them: */
     size_t gone, stands; /* records of their transactions */
 };
 
@@ -428,13 +428,14 @@ static size_t count_standing(const struct transaction *x) {
 static struct missing count_missing(struct kept *k) {
     struct missing m = {0};
     for (const struct transaction *x = NULL; (x = after(k, x));)
-        if (x->count && (count_standing(x) || x->held)) m.last = x->serial;
+        if (x->count && (count_standing(x) || (x->held && x->told))) m.last = x->serial;
     for (const struct transaction *x = NULL; (x = after(k, x)) && x->serial <= m.last;) {
         size_t standing = count_standing(x);
         m.of += x->count;
         m.records += x->count - standing;
         if (!lacks_positions(x)) continue;
         m.positions = true;
+        m.no_group |= !x->group;
         m.gone += x->count - standing;
         m.stands += standing;
     }
@@ -460,7 +461,8 @@ static enum err_kind send_missing(struct kept *k, const struct missing *m, rd_ka
         code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
         code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
         code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || code == RD_KAFKA_RESP_ERR_INVALID_RECORD;
+        code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || code == RD_KAFKA_RESP_ERR_INVALID_RECORD ||
+        code == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
     return code ? kafka_again_sending(link, e, code) : ERR_NONE;
 }
 
@@ -469,7 +471,7 @@ static rd_kafka_error_t *send_positions(struct kept *k, const struct missing *m,
     rd_kafka_error_t *error = NULL;
     for (const struct transaction *x = NULL; !error && (x = after(k, x)) && x->serial <= m->last;)
         if (lacks_positions(x))
-            error = rd_kafka_send_offsets_to_transaction(rk, x->positions, k->group, wait_ms);
+            error = rd_kafka_send_offsets_to_transaction(rk, x->positions, x->group, wait_ms);
     return error;
 }
 
@@ -492,16 +494,12 @@ static enum err_kind complete(struct kept *k, const struct missing *m, rd_kafka_
                               struct kafka_link *link, int wait_ms, bool *dead, bool *fenced,
                               struct err *e) {
     bool refused;
+    int64_t deadline;
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) return failed(link, error, dead, e);
     if (send_missing(k, m, rk, link, &refused, e)) {
         *dead = true;
-        if (!refused) return e->kind;
-        log_error(
-            "kafka: a broker's death tore a commit: %zu of its %zu records are gone, and cannot "
-            "be sent again: %s",
-            m->records, m->of, e->text);
-        forget(k);
+        if (refused) k->tries = TRIES; /* it always will be */
         return e->kind;
     }
     if (m->positions && (error = send_positions(k, m, rk, wait_ms))) {
@@ -512,8 +510,10 @@ static enum err_kind complete(struct kept *k, const struct missing *m, rd_kafka_
         return ERR_NONE;
     }
     k->looked = false; /* what comes of this is seen by looking again */
+    deadline = clock_monotonic_us() + wait_ms * 1000LL;
     while ((error = rd_kafka_commit_transaction(rk, wait_ms)) &&
-           rd_kafka_error_is_retriable(error) && !kafka_failed_us(link)) {
+           rd_kafka_error_is_retriable(error) && !kafka_failed_us(link) &&
+           clock_monotonic_us() < deadline) {
         rd_kafka_error_destroy(error);
         rd_kafka_poll(rk, 0); /* what it has to say of its connections */
     }
@@ -536,9 +536,8 @@ static enum err_kind complete_without_positions(struct kept *k, struct missing *
     bool fenced;
     if (m->stands)
         log_error(
-            "kafka: a broker's death tore a commit, and the partitions are not ours any more, to "
-            "commit its positions: the input of %zu records that stand comes again, and "
-            "doubles them",
+            "kafka: a broker's death tore a commit, and its partitions are not ours any more: "
+            "%zu of its records stand, and will be doubled by who reads the input again",
             m->stands);
     m->positions = false;
     m->records -= m->gone;
@@ -554,21 +553,30 @@ static void keep_completed(struct kept *k, uint32_t last) {
         else
             clear(x);
     }
+    k->waits_us = 0;
+    k->tries = 0;
 }
 
 enum err_kind kept_mend(struct kept *k, rd_kafka_t *rk, struct kafka_link *link,
                         const struct bus_conf *conf, int wait_ms, bool *completed, bool *dead,
                         struct err *e) {
-    bool forbidden;
+    bool unseen;
     *completed = false;
-    if (look_at_records(k, link, conf, wait_ms, &forbidden, e)) return e->kind;
-    struct missing m = forbidden ? (struct missing){0} : count_missing(k);
+    if (look_at_records(k, link, conf, wait_ms, &unseen, e)) return e->kind;
+    struct missing m = unseen ? (struct missing){0} : count_missing(k);
     *completed = m.records || m.positions;
-    bool fenced = m.positions && !k->group;
-    if (*completed && !fenced && complete(k, &m, rk, link, wait_ms, dead, &fenced, e))
+    bool fenced = m.no_group;
+    if (*completed && !fenced) (void)!complete(k, &m, rk, link, wait_ms, dead, &fenced, e);
+    if (fenced && !e->kind) (void)!complete_without_positions(k, &m, rk, link, wait_ms, dead, e);
+    if (e->kind) {
+        if (++k->tries < TRIES) return e->kind;
+        log_error(
+            "kafka: a broker's death tore a commit: %zu of its %zu records are gone and could "
+            "not be sent again: %s",
+            m.records, m.of, e->text);
+        forget(k);
         return e->kind;
-    if (fenced && complete_without_positions(k, &m, rk, link, wait_ms, dead, e)) return e->kind;
-    k->waits_us = 0;
+    }
     if (*completed && !fenced)
         keep_completed(k, m.last);
     else

@@ -32,8 +32,9 @@ void kept_delivered(struct kept *k, const rd_kafka_message_t *m);
 /* The one that began last. Copies the positions, which may be none; the one before on its lane is
    certain. */
 void kept_asked(struct kept *k, const rd_kafka_topic_partition_list_t *positions);
+void kept_told(struct kept *k); /* and it was told committed */
 void kept_dropped(struct kept *k);
-/* Takes the group that the positions were sent with. */
+/* Takes the group that its positions were sent with. */
 void kept_group(struct kept *k, rd_kafka_consumer_group_metadata_t *group);
 
 /* Adds the topics of what is kept that are not in the list; *list is resized, the names borrowed. */

@@ -195,6 +195,7 @@ static void *run(void *arg) {
             decided = !error && !doubtful;
             if (decided) kept_asked(t->link->kept, t->positions);
             if (decided) error = commit(t, rk, &asked);
+            if (decided && !error) kept_told(t->link->kept);
         }
         if (error) {
             rd_kafka_resp_err_t lost = kafka_undelivered(t->link);

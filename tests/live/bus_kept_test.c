@@ -27,6 +27,7 @@ static struct kafka_link link_;
 static struct bus_conf conf;
 static rd_kafka_t *lanes[LANES], *other;
 static bool is_open[LANES];
+static rd_kafka_consumer_group_metadata_t *member; /* for what is asked next; NULL: the group's */
 static char in[TEXT], out[TEXT], group[TEXT];
 
 static void must(enum err_kind kind) {
@@ -122,6 +123,9 @@ static rd_kafka_topic_partition_list_t *positions(int64_t offset) {
 static void ask(int64_t offset) {
     rd_kafka_topic_partition_list_t *list = positions(offset);
     kept_asked(link_.kept, list);
+    kept_told(link_.kept);
+    kept_group(link_.kept, member ? member : rd_kafka_consumer_group_metadata_new(group));
+    member = NULL;
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -155,11 +159,11 @@ static int64_t position(void) {
 
 static void commit_positions(int64_t offset) {
     rd_kafka_topic_partition_list_t *list = positions(offset);
-    rd_kafka_consumer_group_metadata_t *member = rd_kafka_consumer_group_metadata_new(group);
+    rd_kafka_consumer_group_metadata_t *ours = rd_kafka_consumer_group_metadata_new(group);
     done(rd_kafka_begin_transaction(other));
-    done(rd_kafka_send_offsets_to_transaction(other, list, member, WAIT_MS));
+    done(rd_kafka_send_offsets_to_transaction(other, list, ours, WAIT_MS));
     done(rd_kafka_commit_transaction(other, WAIT_MS));
-    rd_kafka_consumer_group_metadata_destroy(member);
+    rd_kafka_consumer_group_metadata_destroy(ours);
     rd_kafka_topic_partition_list_destroy(list);
     assert_int_equal(position(), offset); /* which waits for the marker */
 }
@@ -178,13 +182,8 @@ static enum err_kind try_to_mend(int wait_ms) {
     return kind;
 }
 
-static void mend_for(rd_kafka_consumer_group_metadata_t *member) {
-    kept_group(link_.kept, member);
-    must(try_to_mend(WAIT_MS));
-}
-
 static void mend(void) {
-    mend_for(rd_kafka_consumer_group_metadata_new(group));
+    must(try_to_mend(WAIT_MS));
 }
 
 /* So many records are there in all, each once and in its partition, of the n of each word. */
@@ -312,6 +311,24 @@ static void the_one_behind_is_read_again(void **state) {
     assert_int_equal(position(), 7);
 }
 
+/* Its commit was asked for and refused, and somebody else has done its work and gone on: positions that hold
+   are no trace of it. */
+static void positions_of_others_are_no_trace(void **state) {
+    const size_t counts[] = {0};
+    (void)state;
+    const struct record *list = records("a", 4);
+    rd_kafka_topic_partition_list_t *one = positions(7);
+    kept_begin(link_.kept, 0, list, 4);
+    put(lanes[0], list, 4, 0, PARTITIONS);
+    is_open[0] = true;
+    kept_asked(link_.kept, one);
+    rd_kafka_topic_partition_list_destroy(one);
+    commit_positions(12);
+    mend();
+    HOLDS("none");
+    assert_int_equal(position(), 12);
+}
+
 /* The next transaction has moved a position on: it does not go back. */
 static void positions_do_not_go_back(void **state) {
     const size_t counts[] = {4, 3};
@@ -323,6 +340,7 @@ static void positions_do_not_go_back(void **state) {
     put(lanes[0], list, 4, 0, PARTITIONS);
     is_open[0] = true;
     kept_asked(link_.kept, two);
+    kept_group(link_.kept, rd_kafka_consumer_group_metadata_new(group));
     rd_kafka_topic_partition_list_destroy(two);
     tear(1, "b", 3, PARTITIONS, 12);
     commit_positions(12);
@@ -374,8 +392,9 @@ static void the_group_has_the_last_word(void **state) {
     (void)state;
     commit_positions(5);
     tear(0, "a", 3, 0, 5);
+    member = rd_kafka_consumer_group_metadata_new_with_genid(group, 7, "nobody", NULL);
     tear(1, "b", 4, 1, 9);
-    mend_for(rd_kafka_consumer_group_metadata_new_with_genid(group, 7, "nobody", NULL));
+    mend();
     holds((const char *const[]){"b", "a"}, counts, 2, 2 + 3);
     assert_int_equal(position(), 5);
 }
@@ -389,7 +408,6 @@ static void an_open_transaction_of_others_is_waited_for(void **state) {
                      RD_KAFKA_RESP_ERR_NO_ERROR);
     assert_int_equal(rd_kafka_flush(other, WAIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
     tear(0, "a", 3, 2, 7);
-    kept_group(link_.kept, rd_kafka_consumer_group_metadata_new(group));
     assert_int_equal(try_to_mend(1500), ERR_AGAIN);
     done(rd_kafka_commit_transaction(other, WAIT_MS));
     mend();
@@ -416,6 +434,7 @@ int main(int argc, char **argv) {
         TEST(the_one_before_is_completed_too),
         TEST(whichever_lane_it_was),
         TEST(the_one_behind_is_read_again),
+        TEST(positions_of_others_are_no_trace),
         TEST(positions_do_not_go_back),
         TEST(what_was_completed_is_kept),
         TEST(what_was_dropped_stays_away),
