@@ -98,7 +98,7 @@ static struct kafka_refusal *find_refusal(struct kafka_link *link, const char *t
     return NULL;
 }
 
-static bool is_refusal(rd_kafka_resp_err_t code) {
+bool kafka_is_refusal(rd_kafka_resp_err_t code) {
     return code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
            code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
            code == RD_KAFKA_RESP_ERR_INVALID_RECORD || /* as one without a key, compacted */
@@ -111,7 +111,7 @@ void kafka_not_delivered(struct kafka_link *link, const char *topic, size_t byte
     if (!link->undelivered) link->undelivered = code;
     struct kafka_refusal *x = find_refusal(link, topic);
     int64_t now = clock_monotonic_us();
-    if (is_refusal(code)) {
+    if (kafka_is_refusal(code)) {
         if (!x) {
             x = &link->refusals[link->next_refusal++ % KAFKA_REFUSALS];
             free(x->topic);

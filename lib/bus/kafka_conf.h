@@ -63,6 +63,8 @@ bool kafka_refuses(struct kafka_link *link, const char *topic);
 /* ERR_AGAIN: the topic is not there or not ours to see, and what to do. */
 enum err_kind kafka_no_topic(struct kafka_link *link, const char *topic, rd_kafka_resp_err_t why,
                              struct err *e);
+/* Of a record: it will be refused again. */
+bool kafka_is_refusal(rd_kafka_resp_err_t code);
 /* What an administrator has to permit: waiting alone does not help. */
 bool kafka_is_forbidden(rd_kafka_resp_err_t code);
 /* ERR_AGAIN: what was done, and why it failed; the broker and the cause when it cannot be reached.

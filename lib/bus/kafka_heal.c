@@ -19,7 +19,7 @@
  * the first record goes there.
  *
  * A broker that dies between the markers of one transaction, and then loses the rest of them, leaves it
- * committed in one partition and open in another: kafka_kept.c.
+ * committed in one partition and open in another: kafka_torn.c.
  */
 #include "lib/bus/kafka_heal.h"
 

@@ -8,7 +8,7 @@
  * somebody else uses the ids.
  *
  * An end is not believed while a broker died: one that comes up again may say that it is done, and
- * have written no marker (kafka_heal.c), or not all of them (kafka_kept.c). The producers are made anew
+ * have written no marker (kafka_heal.c), or not all of them (kafka_torn.c). The producers are made anew
  * then as well, and what holds is what the group's positions say afterwards. The same may have become
  * of the last commit, whose markers were still being written when it was told: where a connection fails
  * soon behind it, nothing is begun or committed any more that would stand on it.
@@ -17,7 +17,7 @@
 #include "lib/bus/kafka_txn.h"
 
 #include "lib/bus/kafka_heal.h"
-#include "lib/bus/kafka_kept.h"
+#include "lib/bus/kafka_torn.h"
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -32,9 +32,6 @@ enum {
     CALL_MS = 2000,
     ROOM_MS = 5000, /* in the sending queue; well inside transaction.timeout.ms */
     FENCED_SOON_MS = 30000,
-    /* Behind a commit all its markers are written long before; but who was stopped, or behind a network
-       that lets nothing through, learns late that a broker died. */
-    MARKERS_MS = 60000,
 };
 
 enum work { NOTHING, COMMIT, ABORT };
@@ -159,7 +156,7 @@ static bool in_doubt(struct txns *t) {
 /* A connection that failed when nothing was under way tells of no lost marker. */
 static void forgive_failure(struct txns *t) {
     int64_t at = in_doubt(t) ? kafka_failed_us(t->link) : 0;
-    if (at && at - t->committed_us > MARKERS_MS * 1000LL) kafka_forget_failure(t->link);
+    if (at && at - t->committed_us > KEPT_CERTAIN_MS * 1000LL) kafka_forget_failure(t->link);
 }
 
 bool txn_in_doubt(struct txns *t) {
@@ -305,9 +302,9 @@ static enum err_kind make_clean(struct txns *t, int wait_ms, struct err *e) {
     for (size_t i = 0; i < n; i++) topics[i] = t->conf->out[i];
     kept_topics(kept, &topics, &n);
     bool completed = false;
-    if (!kept_look(kept, t->link, t->conf, wait_ms, e) &&
+    if (!torn_look(kept, t->link, t->conf, wait_ms, e) &&
         !heal(t, topics, n, t->conf->in, wait_ms, e) &&
-        !kept_mend(kept, t->lanes[0].rk, t->link, t->conf, wait_ms, &completed, &t->dead, e) &&
+        !torn_mend(kept, t->lanes[0].rk, t->link, t->conf, wait_ms, &completed, &t->dead, e) &&
         completed)
         t->committed_us = clock_monotonic_us();
     free(topics);
@@ -402,7 +399,7 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     }
     if (meet_topics(t, e)) return e->kind;
     (void)kafka_undelivered(t->link);
-    kept_begin(t->link->kept, t->turn, out, n);
+    const struct kept_txn *kept = kept_begin(t->link->kept, t->turn, out, n);
     rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
     if (error) {
         t->dead = true;
@@ -413,7 +410,7 @@ enum err_kind txn_send(struct txns *t, const struct record *out, size_t n, struc
     int64_t deadline = clock_monotonic_us() + ROOM_MS * 1000LL;
     for (size_t i = 0; i < n; i++) {
         rd_kafka_resp_err_t code;
-        void *opaque = kept_opaque(t->link->kept, i);
+        void *opaque = kept_opaque(kept, i, n == 1);
         while ((code = kafka_produce(rk, &out[i], RD_KAFKA_PARTITION_UA, opaque)) ==
                    RD_KAFKA_RESP_ERR__QUEUE_FULL &&
                clock_monotonic_us() < deadline)

@@ -7,7 +7,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/bus/admin.h"
-#include "lib/bus/kafka_kept.h"
+#include "lib/bus/kafka_torn.h"
 #include "lib/bus/reader.h"
 
 #include <setjmp.h>
@@ -61,9 +61,9 @@ static int begin(void **state) {
                                    {.name = out, .partitions = PARTITIONS, .replicas = 1}};
     (void)state;
     number++;
-    snprintf(in, sizeof in, "kept.%d.%d.in", getpid(), number);
-    snprintf(out, sizeof out, "kept.%d.%d.out", getpid(), number);
-    snprintf(group, sizeof group, "kept.%d.%d", getpid(), number);
+    snprintf(in, sizeof in, "torn.%d.%d.in", getpid(), number);
+    snprintf(out, sizeof out, "torn.%d.%d.out", getpid(), number);
+    snprintf(group, sizeof group, "torn.%d.%d", getpid(), number);
     must(admin_create(admin, topics, 2, &err));
     conf = (struct bus_conf){
         .group = group, .instance = "one", .in = in, .properties = properties, .property_count = 1};
@@ -101,14 +101,14 @@ static struct record *records(const char *word, size_t n) {
     return list;
 }
 
-/* Of what began last the records of the partitions from..to - 1; record i is of partition i modulo
+/* Of a transaction the records of the partitions from..to - 1; record i is of partition i modulo
    PARTITIONS. They are open. */
-static void put(rd_kafka_t *rk, const struct record *list, size_t n, int32_t from, int32_t to) {
+static void put(rd_kafka_t *rk, const struct kept_txn *kept, int32_t from, int32_t to) {
     done(rd_kafka_begin_transaction(rk));
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < kept->count; i++) {
         int32_t p = (int32_t)(i % PARTITIONS);
         if (p < from || p >= to) continue;
-        assert_int_equal(kafka_produce(rk, &list[i], p, kept_opaque(link_.kept, i)),
+        assert_int_equal(kafka_produce(rk, &kept->copies[i].record, p, kept_opaque(kept, i, false)),
                          RD_KAFKA_RESP_ERR_NO_ERROR);
     }
     assert_int_equal(rd_kafka_flush(rk, WAIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
@@ -131,13 +131,12 @@ static void ask(int64_t offset) {
 
 /* A transaction of n records on the lane, told committed, of which so many partitions have their marker. */
 static void tear(int lane, const char *word, size_t n, int32_t stand, int64_t offset) {
-    const struct record *list = records(word, n);
-    kept_begin(link_.kept, lane, list, n);
+    const struct kept_txn *kept = kept_begin(link_.kept, lane, records(word, n), n);
     if (stand) {
-        put(lanes[lane], list, n, 0, stand);
+        put(lanes[lane], kept, 0, stand);
         done(rd_kafka_commit_transaction(lanes[lane], WAIT_MS));
     }
-    if (stand < PARTITIONS) put(lanes[lane], list, n, stand, PARTITIONS);
+    if (stand < PARTITIONS) put(lanes[lane], kept, stand, PARTITIONS);
     is_open[lane] = stand < PARTITIONS;
     if (!is_open[lane]) { /* its markers may be under way still, until it is initialised again */
         rd_kafka_destroy(lanes[lane]);
@@ -171,13 +170,13 @@ static void commit_positions(int64_t offset) {
 /* As kafka_txn.c does it. */
 static enum err_kind try_to_mend(int wait_ms) {
     bool completed, dead = false;
-    must(kept_look(link_.kept, &link_, &conf, WAIT_MS, &err));
+    must(torn_look(link_.kept, &link_, &conf, WAIT_MS, &err));
     for (int i = 0; i < LANES; i++) {
         if (is_open[i]) done(rd_kafka_abort_transaction(lanes[i], WAIT_MS));
         is_open[i] = false;
     }
     enum err_kind kind =
-        kept_mend(link_.kept, lanes[0], &link_, &conf, wait_ms, &completed, &dead, &err);
+        torn_mend(link_.kept, lanes[0], &link_, &conf, wait_ms, &completed, &dead, &err);
     assert_false(dead);
     return kind;
 }
@@ -316,10 +315,8 @@ static void the_one_behind_is_read_again(void **state) {
 static void positions_of_others_are_no_trace(void **state) {
     const size_t counts[] = {0};
     (void)state;
-    const struct record *list = records("a", 4);
     rd_kafka_topic_partition_list_t *one = positions(7);
-    kept_begin(link_.kept, 0, list, 4);
-    put(lanes[0], list, 4, 0, PARTITIONS);
+    put(lanes[0], kept_begin(link_.kept, 0, records("a", 4), 4), 0, PARTITIONS);
     is_open[0] = true;
     kept_asked(link_.kept, one);
     rd_kafka_topic_partition_list_destroy(one);
@@ -333,11 +330,9 @@ static void positions_of_others_are_no_trace(void **state) {
 static void positions_do_not_go_back(void **state) {
     const size_t counts[] = {4, 3};
     (void)state;
-    const struct record *list = records("a", 4);
     rd_kafka_topic_partition_list_t *two = positions(7);
     rd_kafka_topic_partition_list_add(two, in, 2)->offset = 9;
-    kept_begin(link_.kept, 0, list, 4);
-    put(lanes[0], list, 4, 0, PARTITIONS);
+    put(lanes[0], kept_begin(link_.kept, 0, records("a", 4), 4), 0, PARTITIONS);
     is_open[0] = true;
     kept_asked(link_.kept, two);
     kept_group(link_.kept, rd_kafka_consumer_group_metadata_new(group));
@@ -375,9 +370,7 @@ static void what_was_dropped_stays_away(void **state) {
     const size_t counts[] = {4};
     (void)state;
     tear(0, "a", 4, 2, 7);
-    const struct record *list = records("b", 3);
-    kept_begin(link_.kept, 1, list, 3);
-    put(lanes[1], list, 3, 0, PARTITIONS);
+    put(lanes[1], kept_begin(link_.kept, 1, records("b", 3), 3), 0, PARTITIONS);
     done(rd_kafka_abort_transaction(lanes[1], WAIT_MS));
     kept_dropped(link_.kept);
     mend();
@@ -442,7 +435,7 @@ int main(int argc, char **argv) {
         TEST(an_open_transaction_of_others_is_waited_for),
     };
     if (argc == 2) cmocka_set_test_filter(argv[1]);
-    int failed = cmocka_run_group_tests_name("bus_kept", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("bus_torn", tests, NULL, NULL);
     admin_close(admin);
     return failed;
 }
