@@ -42,7 +42,7 @@ const struct setting spec_settings[] = {
     {"augment.crop", SETTING_REAL, AT(augment.crop), "-1", "cut by up to this share of the sides", NULL, -1, 0.9, 0},
     {"augment.color", SETTING_REAL, AT(augment.color), "-1", "brightness, contrast and saturation changed by up to this share", NULL, -1, 1, 0},
     {"evaluation.share", SETTING_REAL, AT(eval_share), "0.08", "share of the images that is held out, by hash of the id", NULL, 0, 0.9, 0},
-    {"evaluation.most", SETTING_INT, AT(eval_most), "4500", "images to judge a version on, at most", NULL, 0, 1e6, 0},
+    {"evaluation.most", SETTING_INT, AT(eval_most), "4000", "images to judge a version on, at most", NULL, 0, 1e6, 0},
     {"deploy.rule", SETTING_CHOICE, AT(deploy_rule), "fresh", "fresh: the newest serves unless it is worse beyond chance; better: only what is better beyond chance", "fresh|better", 0, 0, 0},
     {"deploy.error", SETTING_REAL, AT(deploy_error), "0.05", "error rate of the test that says what is beyond chance", NULL, 1e-9, 0.5, 0},
     {"deploy.margin", SETTING_REAL, AT(deploy_margin), "1", "points of accuracy that what fresh promotes may be below the best version so far", NULL, 0, 100, 0},
