@@ -29,8 +29,7 @@ void dense_backward(const struct layer *l, const struct pass *p) {
 
 /* dweight (inputs, units) = x' dy */
 void dense_gradient(const struct layer *l, const float *x, const float *dy, int n, int from, int to,
-                    float *gradient) {
-    float *rows = gradient + l->weight + (size_t)from * l->out_c;
+                    float *rows) {
     struct tiles_a a = {.a = x + from, .row = 1, .step = l->in_c, .inner = n, .outer = 1};
     if (tiles_fit())
         tiles_product(to - from, l->out_c, &a, dy, l->out_c, false, rows, l->out_c);

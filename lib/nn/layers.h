@@ -78,13 +78,14 @@ void layer_forward(const struct layer *l, const struct pass *p);
 void layer_backward(const struct layer *l, const struct pass *p);
 
 /* dense.c. dense_partial writes what the inputs from..to - 1 add to y, without the bias;
-   dense_gradient the rows from..to - 1 of the weight's gradient; sum_rows of dy is the bias's. */
+   dense_gradient the rows from..to - 1 of the weight's gradient to `rows`, (to - from, units); sum_rows
+   of dy is the bias's. */
 void dense_forward(const struct layer *l, const struct pass *p);
 void dense_partial(const struct layer *l, const float *params, const float *x, int n, int from,
                    int to, float *y);
 void dense_backward(const struct layer *l, const struct pass *p);
 void dense_gradient(const struct layer *l, const float *x, const float *dy, int n, int from, int to,
-                    float *gradient);
+                    float *rows);
 
 /* conv.c */
 size_t conv_scratch(const struct layer *l, bool train);

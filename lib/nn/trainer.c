@@ -26,6 +26,7 @@ struct hand { /* what a thread of the crew has */
     struct trainer *trainer;
     int number;
     float *gradient; /* (param_count); what dense layers have is not used */
+    float *rows;     /* of a dense layer's gradient, (MOVED_ROWS, units) of the widest; NULL */
     float *scratch;
     float *partial; /* (batch, units) of the largest layer that is_large; NULL */
     double loss;    /* sum over its images */
@@ -35,8 +36,8 @@ struct trainer {
     struct net *net;
     struct train_conf conf;
     uint64_t steps, averaged;
-    float *momentum, *second, *average, *gradient; /* (param_count); NULL when there is none */
-    float *offset;                                 /* (classes) */
+    float *momentum, *second, *average; /* (param_count); NULL when there is none */
+    float *offset;                      /* (classes) */
 
     float *value[NET_MAX_LAYERS + 2];  /* (batch, size); the last is the logits */
     float *delta[NET_MAX_LAYERS + 2];  /* the loss's gradient by value[i]; [0] is not needed */
@@ -45,7 +46,7 @@ struct trainer {
     const uint8_t *x; /* of the step under way */
     const int *label;
     int n;
-    bool move; /* the parameters, too */
+    float *gradient; /* (param_count), wanted instead of a move; NULL */
     void (*prepare)(void *ctx, int number, int from, int n);
     void *prepare_ctx;
 
@@ -132,24 +133,33 @@ static void images_part(struct hand *h) {
     }
 }
 
-static void move_range(struct trainer *t, size_t from, size_t to) {
-    if (!t->move || from == to) return;
+/* The parameters from..from + n - 1, by their gradient. */
+static void move(struct trainer *t, size_t from, size_t n, const float *gradient) {
+    if (!n) return;
+    if (t->gradient) {
+        memcpy(t->gradient + from, gradient, n * sizeof *gradient);
+        return;
+    }
     float *w = t->net->params + from;
     optimizer_move(&t->conf, t->steps, w, t->momentum + from, t->second ? t->second + from : NULL,
-                   t->gradient + from, to - from);
-    if (t->average) optimizer_average(&t->conf, t->averaged, t->average + from, w, to - from);
+                   gradient, n);
+    if (t->average) optimizer_average(&t->conf, t->averaged, t->average + from, w, n);
 }
 
-/* This hand's rows of a dense layer's weight, a few at a time. */
+/* This hand's rows of a dense layer's weight, a few at a time, so that their gradient stays in the first
+   caches; the bias is the first hand's. */
 static void dense_part(struct hand *h, int i) {
     struct trainer *t = h->trainer;
     const struct layer *l = &t->net->layers[i];
     int end = part(l->in_c, h->number + 1, t->conf.threads);
     for (int row = part(l->in_c, h->number, t->conf.threads); row < end; row += MOVED_ROWS) {
         int next = end - row < MOVED_ROWS ? end : row + MOVED_ROWS;
-        dense_gradient(l, t->value[l->from], t->delta[i + 1], t->n, row, next, t->gradient);
-        move_range(t, l->weight + (size_t)row * l->out_c, l->weight + (size_t)next * l->out_c);
+        dense_gradient(l, t->value[l->from], t->delta[i + 1], t->n, row, next, h->rows);
+        move(t, l->weight + (size_t)row * l->out_c, (size_t)(next - row) * l->out_c, h->rows);
     }
+    if (h->number > 0) return;
+    sum_rows(t->delta[i + 1], t->n, l->out_c, h->rows);
+    move(t, l->bias, l->out_c, h->rows);
 }
 
 static void params_part(struct hand *h) {
@@ -160,18 +170,15 @@ static void params_part(struct hand *h) {
         if (!l->weight_count) continue;
         if (l->type == LAYER_DENSE) {
             dense_part(h, i);
-            if (h->number > 0) continue;
-            sum_rows(t->delta[i + 1], t->n, l->out_c, t->gradient + l->bias);
-            move_range(t, l->bias, l->bias + l->out_c);
             continue;
         }
         int count = (int)l->weight_count + l->out_c; /* the bias stands behind the weights */
         size_t from = l->weight + part(count, h->number, threads);
         size_t to = l->weight + part(count, h->number + 1, threads);
-        memcpy(t->gradient + from, t->hands[0].gradient + from, (to - from) * sizeof(float));
+        float *sum = t->hands[0].gradient + from;
         for (int k = 1; k < threads; k++)
-            put_floats(t->gradient + from, t->hands[k].gradient + from, to - from, true);
-        move_range(t, from, to);
+            put_floats(sum, t->hands[k].gradient + from, to - from, true);
+        move(t, from, to - from, sum);
     }
 }
 
@@ -185,11 +192,11 @@ static void step(void *ctx, int number) {
     cpu_denormals_restore(mode);
 }
 
-static float run(struct trainer *t, const uint8_t *x, const int *label, int n, bool go) {
+static float run(struct trainer *t, const uint8_t *x, const int *label, int n, float *gradient) {
     t->x = x;
     t->label = label;
     t->n = n;
-    t->move = go;
+    t->gradient = gradient;
     crew_do(t->crew, step, t);
     double loss = 0;
     for (int i = 0; i < t->conf.threads; i++) loss += t->hands[i].loss;
@@ -197,7 +204,7 @@ static float run(struct trainer *t, const uint8_t *x, const int *label, int n, b
 }
 
 float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n) {
-    float loss = run(t, x, label, n, true);
+    float loss = run(t, x, label, n, NULL);
     t->steps++;
     t->averaged++;
     return loss;
@@ -205,9 +212,7 @@ float trainer_step(struct trainer *t, const uint8_t *x, const int *label, int n)
 
 float trainer_gradient(struct trainer *t, const uint8_t *x, const int *label, int n,
                        float *gradient) {
-    float loss = run(t, x, label, n, false);
-    memcpy(gradient, t->gradient, t->net->param_count * sizeof *gradient);
-    return loss;
+    return run(t, x, label, n, gradient);
 }
 
 static bool in_range(const struct train_conf *c) {
@@ -224,11 +229,10 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         return NULL;
     }
     struct trainer *t = mem_zeroed(1, sizeof *t);
-    size_t count = net->param_count, scratch = 0, partial = 0;
+    size_t count = net->param_count, scratch = 0, partial = 0, units = 0;
     t->net = net;
     t->conf = *conf;
     t->momentum = floats_make(count);
-    t->gradient = floats_make(count);
     t->offset = floats_make((size_t)net->classes);
     if (conf->optimizer == OPTIMIZER_ADAM) t->second = floats_make(count);
     if (conf->average > 0) {
@@ -245,12 +249,14 @@ struct trainer *trainer_make(struct net *net, const struct train_conf *conf, str
         if (l->keep) t->keep[i] = mem_zeroed(conf->batch, l->keep);
         if (need > scratch) scratch = need;
         if (is_large(t, l) && l->out_size > partial) partial = l->out_size;
+        if (l->type == LAYER_DENSE && l->out_size > units) units = l->out_size;
     }
     t->hands = mem_zeroed(conf->threads, sizeof *t->hands);
     for (int i = 0; i < conf->threads; i++)
         t->hands[i] = (struct hand){.trainer = t,
                                     .number = i,
                                     .gradient = floats_make(count),
+                                    .rows = units ? floats_make(MOVED_ROWS * units) : NULL,
                                     .scratch = floats_make(scratch),
                                     .partial = partial ? floats_make(conf->batch * partial) : NULL};
     t->crew = crew_make(conf->threads, e);
@@ -264,6 +270,7 @@ void trainer_free(struct trainer *t) {
     crew_free(t->crew);
     for (int i = 0; i < t->conf.threads; i++) {
         free(t->hands[i].gradient);
+        free(t->hands[i].rows);
         free(t->hands[i].scratch);
         free(t->hands[i].partial);
     }
@@ -276,7 +283,6 @@ void trainer_free(struct trainer *t) {
     free(t->momentum);
     free(t->second);
     free(t->average);
-    free(t->gradient);
     free(t->offset);
     free(t);
 }
