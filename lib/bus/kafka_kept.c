@@ -43,19 +43,38 @@ struct kept_txn *kept_after(struct kept *k, const struct kept_txn *x) {
     return oldest;
 }
 
-static struct record copy_of(struct arena *a, const struct record *from,
-                             const struct record *last) {
-    struct record r = *from;
-    struct header *headers = arena_alloc(a, (r.header_count + 1) * sizeof *headers);
-    for (size_t h = 0; h < r.header_count; h++)
-        headers[h] =
-            (struct header){arena_copy(a, r.headers[h].name), arena_copy(a, r.headers[h].value)};
-    bool same = last && !strcmp(r.topic, last->topic);
-    r.topic = same ? last->topic : arena_text(a, bytes_of(r.topic));
-    r.key = arena_copy(a, r.key);
-    r.value = arena_copy(a, r.value);
-    r.headers = headers;
-    return r;
+/* Absent data stays absent. */
+static struct bytes pack(char **to, struct bytes from) {
+    struct bytes copy = {from.data ? *to : NULL, from.len};
+    if (from.len) memcpy(*to, from.data, from.len);
+    *to += from.len;
+    return copy;
+}
+
+/* Headers, then bytes, of all records in one piece: a piece for each costs more than what is copied. */
+static void copy_all(struct kept_txn *x, const struct record *out) {
+    size_t headers = 0, bytes = 0;
+    for (size_t i = 0; i < x->count; i++) {
+        headers += out[i].header_count;
+        bytes += kafka_payload(&out[i]);
+    }
+    x->copies = arena_alloc(&x->memory, (x->count + 1) * sizeof *x->copies);
+    struct header *header = arena_alloc(&x->memory, headers * sizeof *header + bytes + 1);
+    char *to = (char *)(header + headers);
+    const char *topic = NULL;
+    for (size_t i = 0; i < x->count; i++) {
+        struct record r = out[i];
+        if (!topic || strcmp(topic, r.topic)) topic = arena_text(&x->memory, bytes_of(r.topic));
+        r.topic = topic;
+        r.key = pack(&to, r.key);
+        r.value = pack(&to, r.value);
+        r.headers = header;
+        for (size_t h = 0; h < r.header_count; h++) {
+            struct header from = out[i].headers[h];
+            *header++ = (struct header){pack(&to, from.name), pack(&to, from.value)};
+        }
+        x->copies[i] = (struct kept_copy){.record = r};
+    }
 }
 
 struct kept_txn *kept_begin(struct kept *k, int lane, const struct record *out, size_t n) {
@@ -67,10 +86,7 @@ struct kept_txn *kept_begin(struct kept *k, int lane, const struct record *out, 
     x->serial = k->serial;
     x->lane = lane;
     x->count = n;
-    x->copies = arena_alloc(&x->memory, (n + 1) * sizeof *x->copies);
-    for (size_t i = 0; i < n; i++)
-        x->copies[i] = (struct kept_copy){
-            .record = copy_of(&x->memory, &out[i], i ? &x->copies[i - 1].record : NULL)};
+    copy_all(x, out);
     return x;
 }
 
