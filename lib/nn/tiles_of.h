@@ -9,13 +9,15 @@
 typedef float UNIT(vec) __attribute__((vector_size(FLOATS * sizeof(float))));
 typedef float UNIT(loose) __attribute__((vector_size(FLOATS * sizeof(float)), aligned(4)));
 
-/* The last columns, fewer than a vector has, are masked; `left` counts them. */
+/* The last columns, fewer than a vector has, are masked; `left` counts them. A loop over the rows that
+   is not unrolled keeps the sums in memory. */
 TARGET static inline __attribute__((always_inline)) void UNIT(tile)(
     int rows, int vecs, bool masked, int left, const struct tiles_a *t, const float *a,
     const float *b, size_t ldb, bool add, float *c, size_t ldc) {
     UNIT(vec) sum[MOST_ROWS][2];
     MASK mask = MASK_OF(left);
     size_t row = t->row, step = t->step;
+#pragma GCC unroll 14
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vecs; v++) sum[i][v] = (UNIT(vec)){0};
     for (int o = 0; o < t->outer; o++, a += t->jump) {
@@ -24,10 +26,12 @@ TARGET static inline __attribute__((always_inline)) void UNIT(tile)(
             UNIT(vec) x[2];
             for (int v = 0; v < vecs; v++)
                 x[v] = masked ? LOAD(mask, b) : *(const UNIT(loose) *)(b + v * FLOATS);
+#pragma GCC unroll 14
             for (int i = 0; i < rows; i++)
                 for (int v = 0; v < vecs; v++) sum[i][v] += from[i * row] * x[v];
         }
     }
+#pragma GCC unroll 14
     for (int i = 0; i < rows; i++, c += ldc)
         for (int v = 0; v < vecs; v++) {
             UNIT(loose) *to = (UNIT(loose) *)(c + v * FLOATS);
@@ -53,7 +57,8 @@ TARGET static void UNIT(rows)(int rows, int left, const struct tiles_a *t, const
                               const float *b, size_t ldb, bool add, float *c, size_t ldc) {
     switch (rows) {
         ROWS(1)
-        ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
+        ROWS(2)
+        ROWS(3) ROWS(4) ROWS(5) ROWS(6)
 #if MOST_ROWS > 6
             ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14)
 #endif
