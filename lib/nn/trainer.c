@@ -25,8 +25,10 @@
 struct hand { /* what a thread of the crew has */
     struct trainer *trainer;
     int number;
-    float *gradient; /* (param_count); what dense layers have is not used */
-    float *rows;     /* of a dense layer's gradient, (MOVED_ROWS, units) of the widest; NULL */
+    float *
+        gradient; /* (param_count), written anew each step; the first hand's becomes the sum of all.
+                        What dense layers have is not used */
+    float *rows;  /* of a dense layer's gradient, (MOVED_ROWS, units) of the widest; NULL */
     float *scratch;
     float *partial; /* (batch, units) of the largest layer that is_large; NULL */
     double loss;    /* sum over its images */
